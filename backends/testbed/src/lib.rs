@@ -1,0 +1,1 @@
+//! Real servers and a TCP fault proxy for the tests of the discovery crates.

@@ -1,0 +1,3 @@
+//! Five well-known samples re-created on the discovery crate.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Find services, register yourself and follow changes, whatever store is behind.
