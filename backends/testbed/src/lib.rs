@@ -1,1 +1,35 @@
 //! Real servers and a TCP fault proxy for the tests of the discovery crates.
+//!
+//! Servers come from the packages of the machine and run on loopback ports in temporary directories; a test
+//! owns the handle of its server and everything ends with it. Where a server is not installed the test is
+//! skipped with a message, unless [`REQUIRE`] says that skipping is a failure. The crate knows nothing of
+//! discovery: it hands out addresses.
+//!
+//! ```no_run
+//! # async fn test() -> std::io::Result<()> {
+//! use discovery_testbed::{Proxy, ZooKeeper};
+//!
+//! let Some(zk) = ZooKeeper::start_or_skip().await else { return Ok(()) };
+//! let proxy = Proxy::start(zk.address())?;
+//! // ... connect a client to `proxy.address()` ...
+//! proxy.black_hole().await;
+//! // ... the client notices ...
+//! zk.kill()?;
+//! zk.restart().await?;
+//! proxy.pass().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod certificates;
+mod ports;
+mod process;
+mod proxy;
+mod require;
+mod zk;
+
+pub use certificates::{Certificates, Identity};
+pub use ports::Port;
+pub use proxy::{Mode, Proxy};
+pub use require::{REQUIRE, Server};
+pub use zk::{Role, ZkCli, ZooKeeper, ZooKeeperBuilder, ZooKeeperEnsemble};

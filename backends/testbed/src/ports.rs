@@ -1,0 +1,90 @@
+//! Loopback ports that stay ours from the moment they are picked.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    ops::Range,
+};
+
+/// Below the range from which Linux takes the ports of outgoing connections (32768 and up), so that while a
+/// server is down nobody is given its port by chance. It also rules out the self-connect: a client that keeps
+/// dialling a dead port of that range sooner or later gets the same number as its own source port, and the
+/// kernel then connects the socket to itself.
+const CANDIDATES: Range<u16> = 10_000..32_000;
+
+/// How many candidates are tried before giving up; each is free with a high probability.
+const ATTEMPTS: usize = 200;
+
+/// The address on which a reservation is held. Servers listen on `127.0.0.1`, so the two never meet.
+const TOKEN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 63, 0, 1);
+
+/// A port on `127.0.0.1`, reserved for as long as this value lives.
+///
+/// The reservation is a socket of the same number on another loopback address. It keeps every other test
+/// process that picks ports this way from taking the number, also while the server that owns it is down, and
+/// the kernel releases it however the process ends. A stranger can still take the port, so a server that
+/// cannot bind should be started again on another one.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _token: UdpSocket,
+}
+
+impl Port {
+    /// Reserves a port on which nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// When no free port was found after many attempts.
+    pub fn reserve() -> io::Result<Self> {
+        (0..ATTEMPTS).find_map(|_| Self::try_reserve(fastrand::u16(CANDIDATES)).ok()).ok_or_else(|| {
+            io::Error::other(format!(
+                "no free loopback port found in {CANDIDATES:?} after {ATTEMPTS} attempts"
+            ))
+        })
+    }
+
+    fn try_reserve(number: u16) -> io::Result<Self> {
+        let token = UdpSocket::bind((TOKEN_ADDRESS, number))?;
+        let port = Self { number, _token: token };
+        // Not by binding it: a child that another thread forks just now would hold on to the port until it execs.
+        match TcpStream::connect(port.address()) {
+            Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(port),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The port's number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The port as an address on `127.0.0.1`.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_reserved_port_is_not_handed_out_again() {
+        let port = Port::reserve().unwrap();
+        assert!(Port::try_reserve(port.number()).is_err());
+    }
+
+    #[test]
+    fn a_port_that_a_stranger_uses_is_not_handed_out() {
+        let port = Port::reserve().unwrap();
+        let _stranger =
+            TcpListener::bind(port.address()).expect("a reservation does not keep the port from servers");
+        let number = port.number();
+        drop(port);
+        assert!(Port::try_reserve(number).is_err());
+    }
+}

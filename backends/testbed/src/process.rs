@@ -1,0 +1,298 @@
+//! A server process in a temporary directory: spawn, readiness, signals, end.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// How often a condition is looked at while waiting for it.
+pub(crate) const POLL: Duration = Duration::from_millis(10);
+
+/// How many lines of the log an error shows.
+const LOG_TAIL: usize = 40;
+
+/// A server that can be started again and again with the same command in the same directory.
+///
+/// The process stays in the process group of the test, so that what ends the group (a test runner's time-out,
+/// Ctrl-C) ends the server too. Dropping the value kills the process and removes the directory.
+#[derive(Debug)]
+pub(crate) struct Process {
+    label: String,
+    program: OsString,
+    args: Vec<OsString>,
+    /// `None` while the server is down. Held for single system calls only, never across an `await`.
+    running: Mutex<Option<Running>>,
+    dir: TempDir,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    paused: bool,
+}
+
+impl Process {
+    /// Describes a server without starting it; `label` names it in errors.
+    pub(crate) fn new<A: Into<OsString>>(
+        label: impl Into<String>,
+        dir: TempDir,
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            label: label.into(),
+            program: program.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            running: Mutex::new(None),
+            dir,
+        }
+    }
+
+    /// Starts the process; its output is appended to the log.
+    pub(crate) fn spawn(&self) -> io::Result<()> {
+        let mut running = self.running();
+        if running.is_some() {
+            return Err(io::Error::other(format!("{} is already running", self.label)));
+        }
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let child = Command::new(&self.program)
+            .args(&self.args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| {
+                let program = Path::new(&self.program).display();
+                io::Error::new(error.kind(), format!("cannot run {program} for {}: {error}", self.label))
+            })?;
+        *running = Some(Running { child, paused: false });
+        Ok(())
+    }
+
+    /// Waits until `probe` says yes. Fails with the end of the log when the process ends or time is up.
+    pub(crate) async fn ready(
+        &self,
+        within: Duration,
+        mut probe: impl AsyncFnMut() -> bool,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.check()?;
+            if probe().await {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(self.failure(&format!("was not ready within {within:?}")));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Fails with the end of the log when the process has ended by itself.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match self.exited()? {
+            Some(status) => Err(self.failure(&format!("ended by itself ({status})"))),
+            None => Ok(()),
+        }
+    }
+
+    /// SIGKILL, as a crash would end it. Does nothing when the process is down.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        // SIGKILL also ends a process that is stopped, so there is no need to resume it first.
+        if let Some(mut running) = self.running().take() {
+            running.child.kill()?;
+            running.child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, then waits for the end. Does nothing when the process is down.
+    pub(crate) async fn stop(&self, within: Duration) -> io::Result<()> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        self.resume()?;
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + within;
+        while self.exited()?.is_none() {
+            if Instant::now() >= deadline {
+                return Err(self.failure(&format!("did not stop within {within:?}")));
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP; returns once every thread of the process stands still.
+    pub(crate) fn pause(&self) -> io::Result<()> {
+        let pid = self.signal(Signal::STOP)?;
+        // The signal is only queued by the call above. EXITED too, or a process that dies meanwhile would block us;
+        // NOWAIT leaves its exit status to be collected by `Child`.
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        self.mark(|running| running.paused = true);
+        Ok(())
+    }
+
+    /// SIGCONT, the end of a pause.
+    pub(crate) fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)?;
+        self.mark(|running| running.paused = false);
+        Ok(())
+    }
+
+    /// The process id, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.running().as_ref().map(|running| running.child.id())
+    }
+
+    /// Whether the process was started and has not been ended by this value.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Whether the process is between `pause` and `resume`.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.running().as_ref().is_some_and(|running| running.paused)
+    }
+
+    /// The temporary directory that the process runs in.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything the process has printed, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// An error that says what happened and shows the end of the log.
+    pub(crate) fn failure(&self, what: &str) -> io::Error {
+        io::Error::other(format!("{} {what}; its log ends with:\n{}", self.label, self.log_tail()))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+    }
+
+    /// The status of a process that ended by itself, which is then down.
+    fn exited(&self) -> io::Result<Option<ExitStatus>> {
+        let mut running = self.running();
+        let Some(process) = running.as_mut() else {
+            return Err(io::Error::other(format!("{} is not running", self.label)));
+        };
+        let status = process.child.try_wait()?;
+        if status.is_some() {
+            *running = None;
+        }
+        Ok(status)
+    }
+
+    /// The id cannot have been given to another process: only `Child` collects the exit status, under this lock.
+    fn signal(&self, signal: Signal) -> io::Result<Pid> {
+        let running = self.running();
+        let Some(process) = running.as_ref() else {
+            return Err(io::Error::other(format!("{} is not running", self.label)));
+        };
+        let pid = Pid::from_child(&process.child);
+        kill_process(pid, signal)?;
+        Ok(pid)
+    }
+
+    fn mark(&self, change: impl FnOnce(&mut Running)) {
+        if let Some(running) = self.running().as_mut() {
+            change(running);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        // A panic of another test thread leaves nothing half done here, and `drop` must work after one.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- end of the log of {} ---\n{}\n---", self.label, self.log_tail());
+        }
+        if let Err(error) = self.kill() {
+            eprintln!("could not kill {}: {error}", self.label);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Process {
+        Process::new("the script", TempDir::new().unwrap(), "sh", ["-c", script])
+    }
+
+    #[tokio::test]
+    async fn the_log_is_in_the_error_of_a_process_that_ends_at_start() {
+        let process = shell("echo the reason >&2; exit 3");
+        process.spawn().unwrap();
+        let error = process.ready(SOON, async || false).await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("the reason"), "{error}");
+        assert!(!process.is_running());
+    }
+
+    #[tokio::test]
+    async fn the_log_is_in_the_error_of_a_process_that_is_never_ready() {
+        let process = shell("echo still thinking; exec sleep 600");
+        process.spawn().unwrap();
+        process.ready(SOON, async || process.log().contains("thinking")).await.unwrap();
+        let error = process.ready(Duration::ZERO, async || false).await.unwrap_err().to_string();
+        assert!(error.contains("not ready within") && error.contains("still thinking"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let process = Process::new("the server", TempDir::new().unwrap(), "no-such-program", [""; 0]);
+        let error = process.spawn().unwrap_err().to_string();
+        assert!(error.contains("no-such-program") && error.contains("the server"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_paused_process_stands_still_and_can_be_stopped() {
+        let process = shell("exec sleep 600");
+        process.spawn().unwrap();
+        process.pause().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id().unwrap())).unwrap();
+        assert!(stat.contains(") T "), "{stat}");
+        process.stop(SOON).await.unwrap();
+        assert!(!process.is_running());
+    }
+
+    #[test]
+    fn drop_ends_a_paused_process_and_removes_its_directory() {
+        let process = shell("exec sleep 600");
+        process.spawn().unwrap();
+        process.pause().unwrap();
+        let (id, dir) = (process.id().unwrap(), process.dir().to_owned());
+        drop(process);
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+        assert!(!dir.exists());
+    }
+}
