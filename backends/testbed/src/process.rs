@@ -79,25 +79,6 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until `probe` says yes. Fails with the end of the log when the process ends or time is up.
-    pub(crate) async fn ready(
-        &self,
-        within: Duration,
-        mut probe: impl AsyncFnMut() -> bool,
-    ) -> io::Result<()> {
-        let deadline = Instant::now() + within;
-        loop {
-            self.check()?;
-            if probe().await {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(self.failure(&format!("was not ready within {within:?}")));
-            }
-            sleep(POLL).await;
-        }
-    }
-
     /// Fails with the end of the log when the process has ended by itself.
     pub(crate) fn check(&self) -> io::Result<()> {
         match self.exited()? {
@@ -123,12 +104,11 @@ impl Process {
         }
         self.resume()?;
         self.signal(Signal::TERM)?;
-        let deadline = Instant::now() + within;
+        let deadline = Deadline::after(within);
         while self.exited()?.is_none() {
-            if Instant::now() >= deadline {
+            if !deadline.wait().await {
                 return Err(self.failure(&format!("did not stop within {within:?}")));
             }
-            sleep(POLL).await;
         }
         Ok(())
     }
@@ -239,6 +219,25 @@ impl Drop for Process {
     }
 }
 
+/// The end of a wait for a condition, which the waiting loop looks at every [`POLL`].
+#[derive(Debug)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// Waits until it is time to look again; false, at once, when the time is up.
+    pub(crate) async fn wait(&self) -> bool {
+        let in_time = Instant::now() < self.0;
+        if in_time {
+            sleep(POLL).await;
+        }
+        in_time
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,25 +249,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_is_in_the_error_of_a_process_that_ends_at_start() {
+    async fn the_log_is_in_the_error_of_a_process_that_ended_by_itself() {
         let process = shell("echo the reason >&2; exit 3");
         process.spawn().unwrap();
-        let error = process.ready(SOON, async || false).await.unwrap_err().to_string();
+        let deadline = Deadline::after(SOON);
+        let error = loop {
+            match process.check() {
+                Ok(()) => assert!(deadline.wait().await),
+                Err(error) => break error.to_string(),
+            }
+        };
         assert!(error.contains("exit status: 3") && error.contains("the reason"), "{error}");
         assert!(!process.is_running());
     }
 
     #[tokio::test]
-    async fn the_log_is_in_the_error_of_a_process_that_is_never_ready() {
-        let process = shell("echo still thinking; exec sleep 600");
+    async fn the_log_is_in_the_error_of_a_process_that_does_not_stop() {
+        let process = shell("trap 'echo not yet' TERM; echo started; while :; do sleep 0.01; done");
         process.spawn().unwrap();
-        process.ready(SOON, async || process.log().contains("thinking")).await.unwrap();
-        let error = process.ready(Duration::ZERO, async || false).await.unwrap_err().to_string();
-        assert!(error.contains("not ready within") && error.contains("still thinking"), "{error}");
+        let deadline = Deadline::after(SOON);
+        while !process.log().contains("started") {
+            assert!(deadline.wait().await);
+        }
+        let error = process.stop(POLL).await.unwrap_err().to_string();
+        assert!(error.contains("did not stop within") && error.contains("started"), "{error}");
+        assert!(process.is_running());
     }
 
-    #[tokio::test]
-    async fn a_missing_program_is_named() {
+    #[test]
+    fn a_missing_program_is_named() {
         let process = Process::new("the server", TempDir::new().unwrap(), "no-such-program", [""; 0]);
         let error = process.spawn().unwrap_err().to_string();
         assert!(error.contains("no-such-program") && error.contains("the server"), "{error}");

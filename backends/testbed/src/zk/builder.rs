@@ -68,14 +68,13 @@ impl ZooKeeperBuilder {
     ///
     /// When the server does not come up; the error shows the end of its log.
     pub async fn start(&self) -> io::Result<ZooKeeper> {
-        with_other_ports(async || {
-            let ports = ServerPorts::reserve(self)?;
-            let server = self.prepare("ZooKeeper", ports, &[], self.certificates()?)?;
-            server.process.spawn()?;
-            server.ready().await?;
-            Ok(server)
-        })
-        .await
+        for _ in 1..PORT_ATTEMPTS {
+            match self.start_once().await {
+                Err(error) if port_was_taken(&error) => {}
+                result => return result,
+            }
+        }
+        self.start_once().await
     }
 
     /// Starts a single server, or says why the test is skipped when `ZooKeeper` is not installed.
@@ -96,22 +95,13 @@ impl ZooKeeperBuilder {
     ///
     /// When a server does not come up; the error shows the end of its log.
     pub async fn start_ensemble(&self, size: usize) -> io::Result<ZooKeeperEnsemble> {
-        with_other_ports(async || {
-            let certificates = self.certificates()?;
-            let ports: Vec<_> = (0..size).map(|_| ServerPorts::reserve(self)).collect::<io::Result<_>>()?;
-            let peers: Vec<_> = ports.iter().map(ServerPorts::peer).collect();
-            let servers = ports.into_iter().enumerate().map(|(index, ports)| {
-                let label = format!("ZooKeeper {index} of an ensemble");
-                let server = self.prepare(&label, ports, &peers, certificates.clone())?;
-                fs::write(server.dir().join("data/myid"), (index + 1).to_string())?;
-                server.process.spawn()?;
-                Ok(server)
-            });
-            let ensemble = ZooKeeperEnsemble::new(servers.collect::<io::Result<_>>()?);
-            ensemble.wait_for_quorum().await?;
-            Ok(ensemble)
-        })
-        .await
+        for _ in 1..PORT_ATTEMPTS {
+            match self.start_ensemble_once(size).await {
+                Err(error) if port_was_taken(&error) => {}
+                result => return result,
+            }
+        }
+        self.start_ensemble_once(size).await
     }
 
     /// Starts an ensemble, or says why the test is skipped when `ZooKeeper` is not installed.
@@ -124,6 +114,30 @@ impl ZooKeeperBuilder {
             return None;
         }
         Some(self.start_ensemble(size).await.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    async fn start_once(&self) -> io::Result<ZooKeeper> {
+        let ports = ServerPorts::reserve(self)?;
+        let server = self.prepare("ZooKeeper", ports, &[], self.certificates()?)?;
+        server.process.spawn()?;
+        server.ready().await?;
+        Ok(server)
+    }
+
+    async fn start_ensemble_once(&self, size: usize) -> io::Result<ZooKeeperEnsemble> {
+        let certificates = self.certificates()?;
+        let ports: Vec<_> = (0..size).map(|_| ServerPorts::reserve(self)).collect::<io::Result<_>>()?;
+        let peers: Vec<_> = ports.iter().map(ServerPorts::peer).collect();
+        let servers = ports.into_iter().enumerate().map(|(index, ports)| {
+            let label = format!("ZooKeeper {index} of an ensemble");
+            let server = self.prepare(&label, ports, &peers, certificates.clone())?;
+            fs::write(server.dir().join("data/myid"), (index + 1).to_string())?;
+            server.process.spawn()?;
+            Ok(server)
+        });
+        let ensemble = ZooKeeperEnsemble::new(servers.collect::<io::Result<_>>()?);
+        ensemble.wait_for_quorum().await?;
+        Ok(ensemble)
     }
 
     fn certificates(&self) -> io::Result<Option<Arc<Certificates>>> {
@@ -244,13 +258,7 @@ impl Login {
     }
 }
 
-/// Runs `start` again when a stranger took one of the ports between reservation and use.
-async fn with_other_ports<T>(start: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 1..PORT_ATTEMPTS {
-        match start().await {
-            Err(error) if error.to_string().contains("Address already in use") => {}
-            result => return result,
-        }
-    }
-    start().await
+/// Whether a stranger took one of the ports between reservation and use, so that others should be tried.
+fn port_was_taken(error: &io::Error) -> bool {
+    error.to_string().contains("Address already in use")
 }

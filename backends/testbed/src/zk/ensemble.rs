@@ -2,10 +2,8 @@
 
 use std::io;
 
-use tokio::time::{Instant, sleep};
-
 use super::{READY_WITHIN, Role, ZooKeeper};
-use crate::process::POLL;
+use crate::process::Deadline;
 
 /// `ZooKeeper` servers that form one ensemble. Dropping it kills them and removes their data.
 #[derive(Debug)]
@@ -88,14 +86,14 @@ impl ZooKeeperEnsemble {
     ///
     /// When that takes too long, or a server ends by itself.
     pub async fn wait_for_quorum(&self) -> io::Result<usize> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Deadline::after(READY_WITHIN);
         loop {
             match self.quorum().await? {
                 Ok(leader) => return Ok(leader),
-                Err(why) if Instant::now() >= deadline => {
+                Err(why) if !deadline.wait().await => {
                     return Err(io::Error::other(format!("no quorum within {READY_WITHIN:?}: {why}")));
                 }
-                Err(_) => sleep(POLL).await,
+                Err(_) => {}
             }
         }
     }

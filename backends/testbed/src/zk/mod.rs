@@ -9,7 +9,11 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use self::builder::{Login, ServerPorts};
 pub use self::{builder::ZooKeeperBuilder, cli::ZkCli, ensemble::ZooKeeperEnsemble, status::Role};
-use crate::{certificates::Certificates, process::Process, require};
+use crate::{
+    certificates::Certificates,
+    process::{Deadline, Process},
+    require,
+};
 
 /// Serving takes about 0.3 s (1 s for an ensemble) on an idle machine; a loaded one gets much more.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -174,7 +178,14 @@ impl ZooKeeper {
     }
 
     async fn ready(&self) -> io::Result<()> {
+        let deadline = Deadline::after(READY_WITHIN);
         // Not `ruok`: it is answered before the server serves.
-        self.process.ready(READY_WITHIN, async || self.role().await.is_ok()).await
+        while self.role().await.is_err() {
+            self.process.check()?;
+            if !deadline.wait().await {
+                return Err(self.process.failure(&format!("did not serve within {READY_WITHIN:?}")));
+            }
+        }
+        Ok(())
     }
 }
