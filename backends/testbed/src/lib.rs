@@ -20,6 +20,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Another kind of server is a module beside `zk`: it reserves [`Port`]s, writes its configuration into a temporary
+//! directory, hands that and a command to a `Process`, waits until the server really serves, and names itself in
+//! [`Server`].
 
 mod certificates;
 mod ports;

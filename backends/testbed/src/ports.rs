@@ -15,6 +15,16 @@ const CANDIDATES: Range<u16> = 10_000..32_000;
 /// How many candidates are tried before giving up; each is free with a high probability.
 const ATTEMPTS: usize = 200;
 
+/// How often a server is started, each time on other ports, before its ports being taken is reported.
+pub(crate) const STARTS: usize = 5;
+
+/// Whether a start failed, by what the log in the error says, because a stranger took a port after it was
+/// reserved; then it is tried again on others.
+pub(crate) fn was_taken(error: &io::Error) -> bool {
+    // In the words of the kernel (`strerror`), which Java, Go and C programs all repeat; only the case differs.
+    error.to_string().to_lowercase().contains("address already in use")
+}
+
 /// The address on which a reservation is held. Servers listen on `127.0.0.1`, so the two never meet.
 const TOKEN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 63, 0, 1);
 
@@ -86,5 +96,14 @@ mod tests {
         let number = port.number();
         drop(port);
         assert!(Port::try_reserve(number).is_err());
+    }
+
+    #[test]
+    fn a_port_that_was_taken_after_all_is_told_from_other_failures() {
+        let port = Port::reserve().unwrap();
+        let _stranger = TcpListener::bind(port.address()).unwrap();
+        let error = TcpListener::bind(port.address()).unwrap_err();
+        assert!(was_taken(&io::Error::other(format!("the log ends with: {error}"))));
+        assert!(!was_taken(&io::Error::other("the log ends with: out of memory")));
     }
 }

@@ -15,6 +15,7 @@ const BACKLOG: i32 = 1024;
 
 /// The port of a proxy.
 ///
+/// Shutting a listening socket down makes Linux refuse connections while the port stays bound, until `listen`.
 /// Closing the socket would not do for refusing: a child that another thread forks at that moment has a copy,
 /// which goes on to listen until the child execs, and meanwhile keeps the port from being bound again.
 pub(super) struct Door {

@@ -5,21 +5,19 @@ use std::{fmt::Write as _, fs, io, path::Path, sync::Arc};
 use super::{ZooKeeper, ZooKeeperEnsemble, class_path};
 use crate::{
     certificates::{Certificates, PemFiles},
-    ports::Port,
+    ports::{self, Port},
     process::Process,
     require::Server,
 };
 
-/// How often a start is tried again because someone took one of the ports.
-const PORT_ATTEMPTS: usize = 5;
-
-/// Short ticks, so that tests may ask for short sessions; the longest session is as with the default tick.
+/// Short ticks, so that tests may ask for short sessions; the longest session is about that of the default tick.
+/// In an ensemble, a server may take 10 s to join and a silent leader is given up after 2 s.
 const BASE: &str = "\
 tickTime=200
 minSessionTimeout=400
 maxSessionTimeout=60000
 initLimit=50
-syncLimit=25
+syncLimit=10
 maxClientCnxns=0
 admin.enableServer=false
 4lw.commands.whitelist=*
@@ -68,9 +66,9 @@ impl ZooKeeperBuilder {
     ///
     /// When the server does not come up; the error shows the end of its log.
     pub async fn start(&self) -> io::Result<ZooKeeper> {
-        for _ in 1..PORT_ATTEMPTS {
+        for _ in 1..ports::STARTS {
             match self.start_once().await {
-                Err(error) if port_was_taken(&error) => {}
+                Err(error) if ports::was_taken(&error) => {}
                 result => return result,
             }
         }
@@ -95,9 +93,9 @@ impl ZooKeeperBuilder {
     ///
     /// When a server does not come up; the error shows the end of its log.
     pub async fn start_ensemble(&self, size: usize) -> io::Result<ZooKeeperEnsemble> {
-        for _ in 1..PORT_ATTEMPTS {
+        for _ in 1..ports::STARTS {
             match self.start_ensemble_once(size).await {
-                Err(error) if port_was_taken(&error) => {}
+                Err(error) if ports::was_taken(&error) => {}
                 result => return result,
             }
         }
@@ -206,7 +204,8 @@ impl ZooKeeperBuilder {
         if self.login.is_some() {
             arguments.push(format!("-Djava.security.auth.login.config={JAAS_FILE}"));
         }
-        arguments.extend(["org.apache.zookeeper.server.quorum.QuorumPeerMain", "zoo.cfg"].map(str::to_owned));
+        arguments
+            .extend(["org.apache.zookeeper.server.quorum.QuorumPeerMain", "./zoo.cfg"].map(str::to_owned));
         arguments
     }
 }
@@ -256,9 +255,4 @@ impl Login {
              Client {{ {module} username=\"{user}\" password=\"{password}\"; }};\n"
         )
     }
-}
-
-/// Whether a stranger took one of the ports between reservation and use, so that others should be tried.
-fn port_was_taken(error: &io::Error) -> bool {
-    error.to_string().contains("Address already in use")
 }
