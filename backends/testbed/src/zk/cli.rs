@@ -66,6 +66,7 @@ impl ZkCli {
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
             .args(self.properties())
             .args(["org.apache.zookeeper.ZooKeeperMain", "-server", &self.connect_string])
+            .args(self.patience())
             .args(command)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -79,6 +80,12 @@ impl ZkCli {
         } else {
             Err(io::Error::other(format!("zkCli failed ({}): {printed}", output.status)))
         }
+    }
+
+    /// With one server, failing to connect is an answer. With several it is only a reason to try the next, but unless
+    /// told to wait for a connection, the client gives up on the command when the first server it picks is down.
+    fn patience(&self) -> &'static [&'static str] {
+        if self.connect_string.contains(',') { &["-waitforconnection"] } else { &[] }
     }
 
     fn properties(&self) -> Vec<String> {
