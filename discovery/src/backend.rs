@@ -38,7 +38,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The obligations, which the conformance checks cite by number:
     ///
     /// 1. The first item is a `Reset`, or continues behind `after` where the backend can prove that nothing was
-    ///    missed.
+    ///    missed; if nothing happened since, that is a `Progress`. Either comes at once, not with the next change.
     /// 2. Revisions never decrease within a stream; changes of one instance come in commit order.
     /// 3. Changes are idempotent: one that the `Reset` already contains may come again.
     /// 4. On trouble: one `Err`, then the end. No retry and no sleep in here, and never a silent gap.

@@ -107,8 +107,13 @@ impl Kv for Store {
     }
 
     fn watch(&self, range: &Range, after: Option<Revision>) -> KvUpdates {
-        let watcher =
-            Watcher { bell: self.bell.subscribe(), store: self.clone(), range: range.clone(), cursor: after };
+        let watcher = Watcher {
+            bell: self.bell.subscribe(),
+            store: self.clone(),
+            range: range.clone(),
+            cursor: after,
+            greeted: false,
+        };
         stream::unfold(watcher, |mut watcher| async { Some((Ok(watcher.next().await), watcher)) }).boxed()
     }
 }
@@ -243,6 +248,8 @@ struct Watcher {
     bell: watch::Receiver<()>,
     range: Range,
     cursor: Option<Revision>,
+    /// Whether it has said anything yet: one that continues must say so at once.
+    greeted: bool,
 }
 
 impl Watcher {
@@ -253,7 +260,9 @@ impl Watcher {
                 let state = self.store.state();
                 let news = state.news(&self.range, self.cursor);
                 self.cursor = Some(state.revision);
-                if let Some(news) = news {
+                let greeting = (!self.greeted).then_some(KvUpdate::Progress(state.revision));
+                self.greeted = true;
+                if let Some(news) = news.or(greeting) {
                     return news;
                 }
                 state.leases.values().map(|lease| lease.deadline).min()

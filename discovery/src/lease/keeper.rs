@@ -1,0 +1,409 @@
+//! The task that keeps one lease and the registrations under it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
+
+use super::{
+    Command,
+    slot::{Draft, Slot, Step, Tenure},
+};
+use crate::{
+    Backend, Error, ErrorKind, Grant, LeaseId, Result, Revision,
+    backoff::{Attempts, Backoff},
+};
+
+/// How long to go on taking entries back after the last handle was dropped, where no ttl sets the limit.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Serves `inbox` until all handles are gone and everything is taken back, as well as can be.
+pub(super) async fn run(
+    backend: Arc<dyn Backend>,
+    backoff: Backoff,
+    ttl: Option<Duration>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    load: Arc<AtomicUsize>,
+) {
+    let keeper = Keeper {
+        lease: ttl.map(|ttl| Lease {
+            ttl,
+            held: None,
+            trouble: None,
+            attempts: backoff.start(),
+            due: Instant::now(),
+        }),
+        lease_call: None,
+        backend,
+        backoff,
+        load,
+        slots: HashMap::new(),
+        waiting: BTreeSet::new(),
+        writes: FuturesUnordered::new(),
+        left_behind: false,
+    };
+    keeper.run(inbox).await;
+}
+
+struct Keeper {
+    backend: Arc<dyn Backend>,
+    backoff: Backoff,
+    load: Arc<AtomicUsize>,
+    /// `None` for permanent registrations.
+    lease: Option<Lease>,
+    /// The grant or renewal under way.
+    lease_call: Option<BoxFuture<'static, LeaseReply>>,
+    slots: HashMap<u64, Slot>,
+    /// Slots that want to be looked at again, by when.
+    waiting: BTreeSet<(Instant, u64)>,
+    writes: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
+    /// Whether a registration was let go of without removal: its lease must then end by itself.
+    left_behind: bool,
+}
+
+struct Lease {
+    ttl: Duration,
+    held: Option<Held>,
+    trouble: Option<Error>,
+    attempts: Attempts,
+    /// When the next grant or renewal is due.
+    due: Instant,
+}
+
+struct Held {
+    id: LeaseId,
+    granted: Instant,
+    ttl: Duration,
+    /// Counts from *sending* the last good renewal: the server cannot have ended the lease before, however long the
+    /// reply took.
+    deadline: Instant,
+}
+
+enum LeaseReply {
+    Granted { sent: Instant, outcome: Result<Grant> },
+    Renewed { sent: Instant, outcome: Result<Duration> },
+}
+
+enum Reply {
+    Wrote { draft: Draft, lease: Option<LeaseId>, outcome: Result<Revision> },
+    Removed(Result<bool>),
+}
+
+impl Keeper {
+    async fn run(mut self, inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut inbox = Some(inbox);
+        let mut last_call = None;
+        loop {
+            self.call_lease();
+            if inbox.is_none() && self.slots.is_empty() {
+                break;
+            }
+            let wake = self.next_wake().into_iter().chain(last_call).min();
+            tokio::select! {
+                command = receive(&mut inbox) => if let Some(command) = command {
+                    self.obey(command);
+                } else {
+                    inbox = None;
+                    let limit = self.lease.as_ref().map_or(FAREWELL, |lease| lease.ttl);
+                    last_call = Some(Instant::now() + limit);
+                },
+                Some((id, reply)) = self.writes.next() => self.hear(id, reply),
+                reply = pending_or(&mut self.lease_call) => {
+                    self.lease_call = None;
+                    self.hear_lease(reply);
+                }
+                () = sleep_until(wake) => {
+                    if last_call.is_some_and(|limit| limit <= Instant::now()) {
+                        tracing::warn!(left = self.slots.len(), "gave up deregistering; leases will end by themselves");
+                        break;
+                    }
+                    self.look_at_waiting();
+                }
+            }
+        }
+        self.farewell().await;
+    }
+
+    fn obey(&mut self, command: Command) {
+        let id = match command {
+            Command::Attach { id, order } => {
+                self.slots.insert(id, Slot::new(order, self.backoff));
+                id
+            }
+            Command::Put { id, instance, ack } => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.put(instance, ack);
+                }
+                id
+            }
+            Command::Withdraw { id, ack } => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.withdraw(ack);
+                }
+                id
+            }
+            Command::Forget { id } => {
+                self.left_behind = true;
+                self.finish(id, None);
+                return;
+            }
+        };
+        self.advance(id);
+    }
+
+    /// Starts what a slot wants done.
+    fn advance(&mut self, id: u64) {
+        let tenure = self.tenure();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let backend = self.backend.clone();
+        match slot.step(&tenure) {
+            Step::Rest => slot.report(&tenure),
+            Step::Wait(until) => {
+                slot.report(&tenure);
+                self.waiting.insert((until, id));
+            }
+            Step::Finish => self.finish(id, None),
+            Step::Write { draft, claim } => self.writes.push(
+                async move {
+                    let outcome = match backend.registrar() {
+                        Some(registrar) => registrar.put(&draft.instance, &claim).await,
+                        None => Err(no_facet()),
+                    };
+                    (id, Reply::Wrote { draft, lease: claim.lease, outcome })
+                }
+                .boxed(),
+            ),
+            Step::Remove { instance, owner } => self.writes.push(
+                async move {
+                    let outcome = match backend.registrar() {
+                        Some(registrar) => registrar.remove(instance.key(), Some(&owner)).await,
+                        None => Err(no_facet()),
+                    };
+                    (id, Reply::Removed(outcome))
+                }
+                .boxed(),
+            ),
+        }
+    }
+
+    fn hear(&mut self, id: u64, reply: Reply) {
+        let tenure = self.tenure();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        match reply {
+            Reply::Wrote { draft, lease, outcome } => {
+                let lost =
+                    outcome.as_ref().err().filter(|error| error.kind() == ErrorKind::LeaseLost).cloned();
+                if let Err(refusal) = slot.wrote(draft, lease, outcome) {
+                    return self.finish(id, Some(refusal));
+                }
+                if let Some(error) = lost {
+                    self.lose_lease(lease, error);
+                }
+            }
+            Reply::Removed(outcome) => {
+                if slot.removed(outcome, &tenure) {
+                    return self.finish(id, None);
+                }
+            }
+        }
+        self.advance(id);
+    }
+
+    fn finish(&mut self, id: u64, refusal: Option<Error>) {
+        if let Some(slot) = self.slots.remove(&id) {
+            self.load.fetch_sub(1, Ordering::Relaxed);
+            slot.finish(refusal);
+        }
+    }
+
+    fn look_at_waiting(&mut self) {
+        let now = Instant::now();
+        while let Some((due, id)) = self.waiting.first().copied().filter(|(due, _)| *due <= now) {
+            self.waiting.remove(&(due, id));
+            self.advance(id);
+        }
+        // The lease may have lapsed meanwhile.
+        if self.lease.as_ref().is_some_and(|lease| lease.trouble.is_some()) {
+            self.report_all();
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let waiting = self.waiting.first().map(|(due, _)| *due);
+        let lease = self.lease_due();
+        let lapse = self.lease.as_ref().filter(|lease| lease.trouble.is_some()).and_then(|lease| {
+            lease.held.as_ref().map(|held| held.deadline).filter(|deadline| *deadline > Instant::now())
+        });
+        waiting.into_iter().chain(lease).chain(lapse).min()
+    }
+
+    /// When to grant or renew next, if at all.
+    fn lease_due(&self) -> Option<Instant> {
+        let lease = self.lease.as_ref()?;
+        // Without a registration that wants it there is nothing to get a lease for.
+        let wanted = lease.held.is_some() || self.slots.values().any(|slot| !slot.is_withdrawn());
+        (wanted && self.lease_call.is_none()).then_some(lease.due)
+    }
+
+    /// Grants or renews the lease if that is due.
+    fn call_lease(&mut self) {
+        let sent = Instant::now();
+        if self.lease_due().is_none_or(|due| due > sent) {
+            return;
+        }
+        let Some(lease) = &self.lease else { return };
+        let backend = self.backend.clone();
+        let ttl = lease.ttl;
+        self.lease_call = Some(match &lease.held {
+            None => async move {
+                let outcome = match backend.leases() {
+                    Some(leases) => leases.grant(ttl).await,
+                    None => Err(no_facet()),
+                };
+                LeaseReply::Granted { sent, outcome }
+            }
+            .boxed(),
+            Some(Held { id, ttl, .. }) => {
+                let (id, limit) = (*id, *ttl / 3);
+                async move {
+                    let outcome = match backend.leases() {
+                        Some(leases) => time::timeout(limit, leases.renew(id)).await.unwrap_or_else(|_| {
+                            Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))
+                                .during("renew"))
+                        }),
+                        None => Err(no_facet()),
+                    };
+                    LeaseReply::Renewed { sent, outcome }
+                }
+                .boxed()
+            }
+        });
+    }
+
+    fn hear_lease(&mut self, reply: LeaseReply) {
+        let Some(lease) = &mut self.lease else { return };
+        match reply {
+            LeaseReply::Granted { sent, outcome: Ok(grant) } => {
+                let Grant { id, ttl } = grant;
+                lease.held = Some(Held { id, granted: sent, ttl, deadline: sent + ttl });
+                lease.due = sent + grant.ttl / 3;
+                lease.trouble = None;
+                self.advance_all();
+            }
+            LeaseReply::Granted { outcome: Err(error), .. } => {
+                tracing::warn!(backend = %self.backend.info(), %error, "no lease to be had; trying again");
+                lease.due = Instant::now() + lease.attempts.next_delay();
+                lease.trouble = Some(error.clone());
+                let refused =
+                    |(id, slot): (&u64, &mut Slot)| slot.no_lease(&error).err().map(|error| (*id, error));
+                let refused: Vec<_> = self.slots.iter_mut().filter_map(refused).collect();
+                for (id, error) in refused {
+                    self.finish(id, Some(error));
+                }
+                self.report_all();
+            }
+            LeaseReply::Renewed { sent, outcome: Ok(ttl) } => {
+                lease.due = sent + ttl / 3;
+                if let Some(held) = &mut lease.held {
+                    (held.ttl, held.deadline) = (ttl, sent + ttl);
+                }
+                if lease.trouble.take().is_some() {
+                    self.report_all();
+                }
+            }
+            LeaseReply::Renewed { outcome: Err(error), .. } if error.kind() == ErrorKind::LeaseLost => {
+                let id = lease.held.as_ref().map(|held| held.id);
+                self.lose_lease(id, error);
+            }
+            LeaseReply::Renewed { outcome: Err(error), .. } => {
+                // The server may have renewed it, or may yet: only its own word or a new lease settles that.
+                lease.due = Instant::now() + lease.attempts.next_delay();
+                lease.trouble = Some(error);
+                self.report_all();
+            }
+        }
+    }
+
+    fn lose_lease(&mut self, id: Option<LeaseId>, error: Error) {
+        let Some(lease) = &mut self.lease else { return };
+        // A late reply may speak of a lease that has been replaced already.
+        if let Some(held) = lease.held.take_if(|held| Some(held.id) == id) {
+            tracing::warn!(backend = %self.backend.info(), %error, "lease lost; registering again under a new one");
+            let now = Instant::now();
+            // At once, so that we are gone for as short as can be; but not in a tight loop.
+            let lived = now - held.granted >= held.ttl / 2;
+            lease.due = if lived { now } else { now + lease.attempts.next_delay() };
+            lease.trouble = Some(error);
+            self.report_all();
+        }
+    }
+
+    fn tenure(&self) -> Tenure {
+        match &self.lease {
+            None => Tenure::Permanent,
+            Some(Lease { held: None, trouble, .. }) => Tenure::None(trouble.clone()),
+            Some(Lease { held: Some(held), trouble, .. }) => Tenure::Held {
+                id: held.id,
+                trouble: trouble.clone(),
+                lapsed: held.deadline <= Instant::now(),
+            },
+        }
+    }
+
+    fn advance_all(&mut self) {
+        let all: Vec<_> = self.slots.keys().copied().collect();
+        for id in all {
+            self.advance(id);
+        }
+    }
+
+    fn report_all(&self) {
+        let tenure = self.tenure();
+        for slot in self.slots.values() {
+            slot.report(&tenure);
+        }
+    }
+
+    /// Gives the lease back, unless somebody wanted an entry to outlive us.
+    async fn farewell(self) {
+        let held = self.lease.as_ref().and_then(|lease| lease.held.as_ref());
+        if let (Some(held), Some(leases), false) = (held, self.backend.leases(), self.left_behind) {
+            let _ = time::timeout(held.ttl, leases.revoke(held.id)).await;
+        }
+    }
+}
+
+async fn receive(inbox: &mut Option<mpsc::UnboundedReceiver<Command>>) -> Option<Command> {
+    match inbox {
+        Some(inbox) => inbox.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pending_or(call: &mut Option<BoxFuture<'static, LeaseReply>>) -> LeaseReply {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn no_facet() -> Error {
+    Error::new(ErrorKind::Unsupported, "the backend lost a facet that it had")
+}

@@ -1,0 +1,114 @@
+//! Keeping leases alive and registrations in place.
+//!
+//! A keeper is a task that holds one lease and puts every registration back under it, again and again if it must.
+//! Registrations with the same ttl share keepers, as many on each as the backend likes on one lease; permanent
+//! registrations share keepers without a lease. All writes of a registration go through its keeper, one at a time:
+//! that is why the latest data wins and why nothing comes back after it was withdrawn.
+
+mod keeper;
+mod slot;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    Backend, Instance, OnConflict, Owner, Result, Revision, backoff::Backoff,
+    registration::RegistrationStatus,
+};
+
+/// The keepers of one backend.
+pub(crate) struct Keepers {
+    backend: Arc<dyn Backend>,
+    backoff: Backoff,
+    /// By ttl. Registrations keep their keeper alive; here we only know where it is.
+    by_ttl: Mutex<HashMap<Option<Duration>, Vec<Weak<Keeper>>>>,
+}
+
+impl Keepers {
+    pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff) -> Self {
+        Self { backend, backoff, by_ttl: Mutex::default() }
+    }
+
+    /// Hands a registration to a keeper that has room, and returns its number there.
+    pub(crate) fn attach(&self, ttl: Option<Duration>, order: Order) -> (Arc<Keeper>, u64) {
+        let mut by_ttl = self.by_ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        let keepers = by_ttl.entry(ttl).or_default();
+        keepers.retain(|keeper| keeper.strong_count() > 0);
+        let room = self.backend.info().capabilities().max_per_lease;
+        // Newest first: older ones are mostly full.
+        let keeper = keepers.iter().rev().filter_map(Weak::upgrade).find(|keeper| keeper.load() < room);
+        let keeper = keeper.unwrap_or_else(|| {
+            let (commands, inbox) = mpsc::unbounded_channel();
+            let keeper = Arc::new(Keeper { commands, load: Arc::default() });
+            tokio::spawn(keeper::run(self.backend.clone(), self.backoff, ttl, inbox, keeper.load.clone()));
+            keepers.push(Arc::downgrade(&keeper));
+            keeper
+        });
+        keeper.load.fetch_add(1, Ordering::Relaxed);
+        let id = fastrand::u64(..);
+        keeper.send(Command::Attach { id, order });
+        (keeper, id)
+    }
+}
+
+impl fmt::Debug for Keepers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keepers({:?})", self.backend)
+    }
+}
+
+/// A handle on a keeper's task. When the last one is dropped, the task takes back what is left and ends.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    commands: mpsc::UnboundedSender<Command>,
+    /// How many registrations it has. Added to under the lock of [`Keepers`], taken from by the task; only a hint
+    /// for whom to give the next one, so relaxed ordering will do.
+    load: Arc<AtomicUsize>,
+}
+
+impl Keeper {
+    pub(crate) fn send(&self, command: Command) {
+        // A task that is gone went with its runtime; whoever waits for an answer sees the channel closed.
+        let _ = self.commands.send(command);
+    }
+
+    fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers once a wish is fulfilled or refused.
+pub(crate) type Ack = oneshot::Sender<Result<Revision>>;
+
+/// What a registration asks of its keeper.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Keep this registered from now on.
+    Attach { id: u64, order: Order },
+    /// Keep it with other data.
+    Put { id: u64, instance: Arc<Instance>, ack: Ack },
+    /// Take it back.
+    Withdraw { id: u64, ack: Option<Ack> },
+    /// Leave it as it is, and alone.
+    Forget { id: u64 },
+}
+
+/// A registration to be kept.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) owner: Owner,
+    pub(crate) on_conflict: OnConflict,
+    pub(crate) status: watch::Sender<RegistrationStatus>,
+    /// Whoever waits for the first write; a refusal then ends the registration instead of being retried.
+    pub(crate) ack: Option<Ack>,
+}
