@@ -1,0 +1,216 @@
+//! The keeper under paused time: what is registered stays registered, and what was taken back stays away.
+
+use std::time::Duration;
+
+use discovery::{
+    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, Revision, Scope, ServiceName,
+    Status, mem::Mem,
+};
+use futures_util::StreamExt;
+use tokio::time;
+
+const TTL: Duration = Duration::from_secs(9);
+
+fn service() -> ServiceName {
+    "eu1/prod/cart".parse().unwrap()
+}
+
+fn instance(id: u64) -> Instance {
+    Instance::builder(service())
+        .id(InstanceId::from_bits(id))
+        .endpoint("http", "127.0.0.1", 8080)
+        .build()
+        .unwrap()
+}
+
+async fn register(discovery: &Discovery, id: u64) -> Registration {
+    discovery.register(instance(id)).ttl(TTL).await.unwrap()
+}
+
+async fn ids(discovery: &Discovery) -> Vec<String> {
+    discovery.lookup(&service()).await.unwrap().iter().map(|instance| instance.id().to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_outlives_its_ttl_for_as_long_as_the_handle_lives() {
+    let discovery = Discovery::new(Mem::new());
+    let registration = register(&discovery, 1).await;
+    time::sleep(10 * TTL).await;
+    assert!(registration.status().is_active());
+    assert_eq!(ids(&discovery).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_replaced_and_the_latest_data_put_back_under_the_same_incarnation() {
+    let mem = Mem::new();
+    let discovery = Discovery::new(mem.clone());
+    let mut registration = register(&discovery, 1).await;
+    let incarnation = registration.instance().incarnation();
+    let heavier = instance(1).to_builder().weight(7).build().unwrap();
+    registration.update(heavier).await.unwrap();
+
+    mem.expire_all();
+    assert_eq!(ids(&discovery).await, [""; 0]);
+    let lost = registration.wait_for(|status| status.phase == Phase::Lost).await;
+    assert_eq!(lost.cause.unwrap().kind(), ErrorKind::LeaseLost);
+    registration.wait_for(|status| status.phase == Phase::Active).await;
+
+    let back = discovery.lookup(&service()).await.unwrap();
+    let back = back.iter().next().unwrap();
+    assert_eq!((back.weight(), back.incarnation()), (7, incarnation));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deregistered_does_not_come_back_with_the_lease() {
+    let mem = Mem::new();
+    let discovery = Discovery::new(mem.clone());
+    let stays = register(&discovery, 1).await;
+    register(&discovery, 2).await.deregister().await.unwrap();
+    mem.expire_all();
+    time::sleep(2 * TTL).await;
+    assert!(stays.status().is_active());
+    assert_eq!(ids(&discovery).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_handle_deregisters_long_before_the_lease_ends() {
+    let discovery = Discovery::new(Mem::new());
+    let mut view = discovery.view(&service()).await.unwrap();
+    let registration = register(&discovery, 1).await;
+    view.wait_for(|snapshot, _| snapshot.len() == 1).await.unwrap();
+    drop(registration);
+    let empty = view.wait_for(|snapshot, _| snapshot.is_empty());
+    time::timeout(TTL / 9, empty).await.expect("no need to wait for the lease").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_entry_survives_its_handle_and_goes_when_told() {
+    let discovery = Discovery::new(Mem::new());
+    let registration = discovery.register(instance(1)).permanent().await.unwrap();
+    let key = registration.key().clone();
+    drop(registration);
+    time::sleep(10 * TTL).await;
+    assert_eq!(ids(&discovery).await, ["1"]);
+    assert!(discovery.remove(&key).await.unwrap());
+    assert!(!discovery.remove(&key).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_entry_ends_with_its_lease_and_not_before() {
+    let discovery = Discovery::new(Mem::new());
+    register(&discovery, 1).await.detach();
+    time::sleep(TTL / 2).await;
+    assert_eq!(ids(&discovery).await, ["1"]);
+    time::sleep(TTL).await;
+    assert_eq!(ids(&discovery).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_owners_entry_is_respected_unless_taken_over() {
+    let discovery = Discovery::new(Mem::new());
+    let first = register(&discovery, 1).await;
+    let refused = discovery.register(instance(1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("/eu1/prod/cart/1"), "{refused}");
+
+    let second = discovery.register(instance(1)).take_over().await.unwrap();
+    assert_ne!(first.instance().incarnation(), second.instance().incarnation());
+    let late = first.update(instance(1)).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict);
+    first.deregister().await.unwrap();
+    assert_eq!(ids(&discovery).await, ["1"], "the first owner does not remove what the second has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_comes_back_finds_its_entry_its_own() {
+    let mem = Mem::new();
+    let owner = || Owner::named("cart-on-host-7");
+    let before = Discovery::new(mem.clone());
+    before.register(instance(1)).owner(owner()).await.unwrap().detach();
+    let after = Discovery::new(mem);
+    let registration = after.register(instance(1)).owner(owner()).await.unwrap();
+    time::sleep(10 * TTL).await;
+    assert!(registration.status().is_active());
+    assert_eq!(ids(&after).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_leaves_the_earlier_data_in_place() {
+    let mem = Mem::new();
+    let discovery = Discovery::new(mem.clone());
+    let mut registration = register(&discovery, 1).await;
+    let huge = instance(1).to_builder().metadata("blob", "x".repeat(100_000)).build().unwrap();
+    assert_eq!(registration.update(huge).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(registration.instance().metadata("blob"), None);
+
+    let other = instance(2);
+    assert_eq!(registration.update(other).await.unwrap_err().kind(), ErrorKind::Invalid);
+
+    // The refused data must not come back with the next lease either.
+    mem.expire_all();
+    registration.wait_for(|status| status.phase == Phase::Lost).await;
+    registration.wait_for(|status| status.phase == Phase::Active).await;
+    let back = discovery.lookup(&service()).await.unwrap();
+    assert_eq!(back.iter().next().unwrap().metadata("blob"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_updates_the_last_one_wins() {
+    let discovery = Discovery::new(Mem::new());
+    let registration = register(&discovery, 1).await;
+    let weigh = |weight| instance(1).to_builder().weight(weight).build().unwrap();
+    let updates: Vec<_> = (2..50).map(|weight| registration.update(weigh(weight))).collect();
+    let revisions = futures_util::future::join_all(updates).await;
+    assert!(revisions.iter().all(Result::is_ok));
+    let now = discovery.lookup(&service()).await.unwrap();
+    assert_eq!(now.iter().next().unwrap().weight(), 49);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_is_seen_before_the_departure() {
+    let discovery = Discovery::new(Mem::new());
+    let mut view = discovery.view(&service()).await.unwrap();
+    let registration = register(&discovery, 1).await;
+    let drain = tokio::spawn(registration.drain(Duration::from_secs(3)));
+    let is_draining = |instance: &std::sync::Arc<Instance>| instance.status() == Status::Draining;
+    view.wait_for(|snapshot, _| snapshot.iter().any(is_draining)).await.unwrap();
+    view.wait_for(|snapshot, _| snapshot.is_empty()).await.unwrap();
+    drain.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn re_registration_is_no_departure_for_watchers_that_were_away() {
+    let mem = Mem::new();
+    let discovery = Discovery::new(mem.clone());
+    let _registration = register(&discovery, 1).await;
+    let known = discovery.lookup(&service()).await.unwrap();
+    mem.expire_all();
+    time::sleep(TTL).await;
+    assert_eq!(known.diff(&discovery.lookup(&service()).await.unwrap()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_registrations_share_one_lease() {
+    let mem = Mem::new();
+    let discovery = Discovery::new(mem.clone());
+    let all = futures_util::future::join_all((0..1000).map(|id| register(&discovery, id))).await;
+    assert_eq!(discovery.lookup(&service()).await.unwrap().len(), 1000);
+
+    // Ended in one step: one revision, so one delta.
+    let mut watch = discovery.watch(Scope::everything());
+    let Some(Ok(Event::Reset(all_there))) = watch.next().await else { panic!("a watch starts with a reset") };
+    assert_eq!(all_there.len(), 1000);
+    mem.expire_all();
+    let Some(Ok(Event::Delta { revision, changes })) = watch.next().await else { panic!("then come deltas") };
+    assert_eq!((revision, changes.len()), (Revision(all_there.revision().0 + 1), 1000));
+    drop(all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn starting_returns_at_once_and_the_status_tells() {
+    let discovery = Discovery::new(Mem::new());
+    let mut registration = discovery.register(instance(1)).start().unwrap();
+    assert_eq!(registration.status().phase, Phase::Pending);
+    registration.wait_for(|status| status.is_active()).await;
+    assert_eq!(ids(&discovery).await, ["1"]);
+}
