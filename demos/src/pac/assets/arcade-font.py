@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Draws the small pixel font of the demo's pages: `arcade-font.py arcade.woff2`.
+
+The letters below are this project's own. Run it again only to add a letter; it
+needs `fonttools` and `brotli`. The same input gives the same file.
+"""
+import sys
+
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+# One line a row, seven rows a letter; the wanted letters stand above each band.
+BANDS = """
+A      B      C      D      E      F      G      H      I      J      K      L
+.###.  ####.  .####  ####.  #####  #####  .####  #...#  .###.  ..###  #...#  #....
+#...#  #...#  #....  #...#  #....  #....  #....  #...#  ..#..  ...#.  #..#.  #....
+#...#  #...#  #....  #...#  #....  #....  #....  #...#  ..#..  ...#.  #.#..  #....
+#####  ####.  #....  #...#  ####.  ####.  #.###  #####  ..#..  ...#.  ##...  #....
+#...#  #...#  #....  #...#  #....  #....  #...#  #...#  ..#..  ...#.  #.#..  #....
+#...#  #...#  #....  #...#  #....  #....  #...#  #...#  ..#..  #..#.  #..#.  #....
+#...#  ####.  .####  ####.  #####  #....  .####  #...#  .###.  .##..  #...#  #####
+
+M      N      O      P      Q      R      S      T      U      V      W      X
+#...#  #...#  .###.  ####.  .###.  ####.  .####  #####  #...#  #...#  #...#  #...#
+##.##  ##..#  #...#  #...#  #...#  #...#  #....  ..#..  #...#  #...#  #...#  #...#
+#.#.#  ##..#  #...#  #...#  #...#  #...#  #....  ..#..  #...#  #...#  #...#  .#.#.
+#.#.#  #.#.#  #...#  ####.  #...#  ####.  .###.  ..#..  #...#  #...#  #.#.#  ..#..
+#...#  #..##  #...#  #....  #.#.#  #.#..  ....#  ..#..  #...#  .#.#.  #.#.#  .#.#.
+#...#  #..##  #...#  #....  #..#.  #..#.  ....#  ..#..  #...#  .#.#.  ##.##  #...#
+#...#  #...#  .###.  #....  .##.#  #...#  ####.  ..#..  .###.  ..#..  #...#  #...#
+
+Y      Z      0      1      2      3      4      5      6      7      8      9
+#...#  #####  .###.  ..#..  .###.  ####.  ...#.  #####  .###.  #####  .###.  .###.
+#...#  ....#  #...#  .##..  #...#  ....#  ..##.  #....  #....  ....#  #...#  #...#
+.#.#.  ...#.  #...#  ..#..  ....#  ....#  .#.#.  ####.  #....  ...#.  #...#  #...#
+..#..  ..#..  #...#  ..#..  ..##.  .###.  #..#.  ....#  ####.  ..#..  .###.  .####
+..#..  .#...  #...#  ..#..  .#...  ....#  #####  ....#  #...#  ..#..  #...#  ....#
+..#..  #....  #...#  ..#..  #....  ....#  ...#.  #...#  #...#  .#...  #...#  ....#
+..#..  #####  .###.  #####  #####  ####.  ...#.  .###.  .###.  .#...  .###.  .###.
+
+.      ,      :      ;      -      +      !      ?      /      '      (      )
+.....  .....  .....  .....  .....  .....  ..#..  .###.  ....#  ..#..  ...#.  .#...
+.....  .....  .....  .....  .....  ..#..  ..#..  #...#  ....#  ..#..  ..#..  ..#..
+.....  .....  ..#..  ..#..  .....  ..#..  ..#..  ....#  ...#.  .....  .#...  ...#.
+.....  .....  .....  .....  .###.  #####  ..#..  ...#.  ..#..  .....  .#...  ...#.
+.....  .....  .....  .....  .....  ..#..  ..#..  ..#..  .#...  .....  .#...  ...#.
+.....  ..#..  ..#..  ..#..  .....  ..#..  .....  .....  #....  .....  ..#..  ..#..
+..#..  .#...  .....  .#...  .....  .....  ..#..  ..#..  #....  .....  ...#.  .#...
+
+_      =      %      #      &      "      *      ×      ·      …      <      >
+.....  .....  ##..#  .#.#.  .##..  .#.#.  .....  .....  .....  .....  ...#.  .#...
+.....  .....  ##.#.  .#.#.  #..#.  .#.#.  #.#.#  .....  .....  .....  ..#..  ..#..
+.....  #####  ...#.  #####  #.#..  .....  .###.  #...#  .....  .....  .#...  ...#.
+.....  .....  ..#..  .#.#.  .#...  .....  #####  .#.#.  ..#..  .....  #....  ....#
+.....  #####  .#...  #####  #.#.#  .....  .###.  ..#..  .....  .....  .#...  ...#.
+.....  .....  .#.##  .#.#.  #..#.  .....  #.#.#  .#.#.  .....  .....  ..#..  ..#..
+#####  .....  #..##  .#.#.  .##.#  .....  .....  #...#  .....  #.#.#  ...#.  .#...
+"""
+
+PIXEL = 100
+
+
+def letters():
+    for band in BANDS.strip().split("\n\n"):
+        names, *rows = [line.split() for line in band.splitlines()]
+        assert len(rows) == 7
+        for at, name in enumerate(names):
+            yield name, [row[at] for row in rows]
+
+
+def outline(rows):
+    """Every run of pixels is a rectangle."""
+    pen = TTGlyphPen(None)
+    for line, row in enumerate(rows):
+        bottom = (6 - line) * PIXEL
+        at = 0
+        while at < len(row):
+            end = at
+            while end < len(row) and row[end] == "#":
+                end += 1
+            if end > at:
+                left, right, top = at * PIXEL, end * PIXEL, bottom + PIXEL
+                pen.moveTo((left, bottom))
+                for corner in ((left, top), (right, top), (right, bottom)):
+                    pen.lineTo(corner)
+                pen.closePath()
+            at = max(end, at + 1)
+    return pen.glyph()
+
+
+def narrow(rows):
+    """Cuts the empty columns of I and of the punctuation."""
+    used = [any(row[at] == "#" for row in rows) for at in range(5)]
+    first, last = used.index(True), 5 - used[::-1].index(True)
+    return [row[first:last] for row in rows]
+
+
+glyphs = {".notdef": outline(["#####"] * 7), "space": TTGlyphPen(None).glyph()}
+cmap = {0x20: "space", 0xA0: "space"}
+widths = {".notdef": 6 * PIXEL, "space": 4 * PIXEL}
+for letter, rows in letters():
+    name = f"u{ord(letter):04X}"
+    rows = narrow(rows)
+    glyphs[name] = outline(rows)
+    widths[name] = (len(rows[0]) + 1) * PIXEL
+    cmap[ord(letter)] = cmap[ord(letter.lower())] = name
+
+font = FontBuilder(8 * PIXEL, isTTF=True)
+font.setupGlyphOrder(list(glyphs))
+font.setupCharacterMap(cmap)
+font.setupGlyf(glyphs)
+font.setupHorizontalMetrics({name: (width, 0) for name, width in widths.items()})
+font.setupHorizontalHeader(ascent=7 * PIXEL, descent=-PIXEL)
+font.setupNameTable({"familyName": "Arcade Dots", "styleName": "Regular"})
+font.setupOS2(sTypoAscender=7 * PIXEL, sTypoDescender=-PIXEL, usWinAscent=7 * PIXEL, usWinDescent=PIXEL)
+font.setupPost()
+font.updateHead(created=0, modified=0)
+font.font.recalcTimestamp = False
+font.font.flavor = "woff2"
+font.save(sys.argv[1])
