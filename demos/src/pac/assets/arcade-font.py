@@ -4,6 +4,7 @@
 The letters below are this project's own. Run it again only to add a letter; it
 needs `fonttools` and `brotli`. The same input gives the same file.
 """
+import re
 import sys
 
 from fontTools.fontBuilder import FontBuilder
@@ -69,22 +70,21 @@ def letters():
 
 
 def outline(rows):
-    """Every run of pixels is a rectangle."""
+    """Every run of pixels is a rectangle; those across and those down overlap, so no seam shows."""
     pen = TTGlyphPen(None)
+
+    def rectangle(left, bottom, right, top):
+        pen.moveTo((left * PIXEL, bottom * PIXEL))
+        for x, y in ((left, top), (right, top), (right, bottom)):
+            pen.lineTo((x * PIXEL, y * PIXEL))
+        pen.closePath()
+
     for line, row in enumerate(rows):
-        bottom = (6 - line) * PIXEL
-        at = 0
-        while at < len(row):
-            end = at
-            while end < len(row) and row[end] == "#":
-                end += 1
-            if end > at:
-                left, right, top = at * PIXEL, end * PIXEL, bottom + PIXEL
-                pen.moveTo((left, bottom))
-                for corner in ((left, top), (right, top), (right, bottom)):
-                    pen.lineTo(corner)
-                pen.closePath()
-            at = max(end, at + 1)
+        for run in re.finditer("#+", row):
+            rectangle(run.start(), 6 - line, run.end(), 7 - line)
+    for at, column in enumerate(zip(*rows)):
+        for run in re.finditer("##+", "".join(column)):
+            rectangle(at, 7 - run.end(), at + 1, 7 - run.start())
     return pen.glyph()
 
 

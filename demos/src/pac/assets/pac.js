@@ -237,7 +237,7 @@ function flushTicker() {
 }
 function note(text, service) {
   const line = make("li");
-  line.append(make("time", new Date().toLocaleTimeString([], { hour12: false })));
+  line.append(make("time", clock(Date.now())));
   if (service) line.append(make("b", service));
   line.append(make("span", text));
   if (service) line.style.setProperty("--c", colour(service));
@@ -643,7 +643,7 @@ function wake() {
   requestAnimationFrame(tick);
 }
 function tick(now) {
-  const seconds = Math.min(0.05, (now - before) / 1000);
+  const seconds = Math.min(0.2, (now - before) / 1000);
   before = now;
   const live = connection() === "live";
   let moving = live;
@@ -679,6 +679,10 @@ field.addEventListener("animationend", ({ animationName, target }) => {
 });
 new ResizeObserver(schedule).observe(board.parentElement);
 calm.addEventListener("change", schedule);
+for (const el of document.querySelectorAll("[data-lineup]")) {
+  el.prepend($("ghost").content.querySelector("svg").cloneNode(true));
+  el.style.setProperty("--c", colour(el.dataset.lineup));
+}
 
 // ------------------------------------------------------------- 6 card, keys and clicks
 
@@ -695,7 +699,7 @@ function select(ghost) {
   const [name, where, how, open] = card.children;
   name.textContent = ghost.coordinate;
   where.textContent = ghost.at?.text ?? (ghost.host ? `${ghost.host} ${ghost.port} (not a usable address)` : "no http endpoint");
-  how.textContent = ghost.status;
+  how.textContent = ghost.at ? `${ghost.status} · click or Enter opens its page` : ghost.status;
   if (ghost.at) open.href = ghost.at.url;
   else open.removeAttribute("href");
   card.classList.toggle("touch", touched);
@@ -771,8 +775,9 @@ let socket = null;
 let heard = 0; // when the last message came
 let known = false; // the first full state has been shown
 let ready = false; // this socket has sent its full state
-let stale = null; // {since, reason} while the server has no registry
+let stale = null; // {since} while the server has no registry
 let over = false;
+let liveSince = 0;
 let attempts = 0;
 let retryAt = 0;
 
@@ -788,9 +793,13 @@ const actions = {
   },
   heartbeat() {}, // every message counts as a sign of life
   stale({ since, reason }) {
-    stale = { since: Number.isFinite(since) ? since : Date.now(), reason: typeof reason === "string" ? reason : "" };
+    if (!stale) note(`registry out of reach${typeof reason === "string" && reason && `: ${reason.slice(0, 120)}`}`);
+    stale = { since: Number.isFinite(since) ? since : Date.now() };
   },
-  live: () => (stale = null),
+  live() {
+    if (stale) note("registry is back");
+    stale = null;
+  },
   gameover: () => ($("gameover").hidden = !(over = true)),
   gameon: () => ($("gameover").hidden = !(over = false)),
 };
@@ -832,13 +841,23 @@ function dropped() {
 /** The connection, as seen: live, stale or disconnected. */
 function render() {
   const state = stale && socket ? "stale" : ready ? "live" : "disconnected";
-  if (connection() !== state) document.body.dataset.connection = state;
-  const since = stale && new Date(stale.since).toLocaleTimeString([], { hour12: false });
+  if (connection() !== state) {
+    document.body.dataset.connection = state;
+    if (state === "live") liveSince = Date.now();
+  }
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   text("link-text", { live: "Live", stale: "Registry out of reach", disconnected: socket ? "Connecting" : "Disconnected" }[state]);
-  text("link-note", state === "stale" ? `since ${since} (${age(stale.since)}); showing the last known state${stale.reason && `: ${stale.reason.slice(0, 120)}`}` : "");
+  text("link-note", {
+    live: `since ${clock(liveSince)}`,
+    stale: `since ${clock(stale?.since)}; showing the last known state`,
+    disconnected: known ? "showing the last known state" : "",
+  }[state]);
+  text("link-age", state === "stale" ? ` (${age(stale.since)})` : "");
   text("countdown", socket ? "now" : `in ${seconds} s`);
   wake();
+}
+function clock(time) {
+  return new Date(time).toLocaleTimeString([], { hour12: false });
 }
 function age(since) {
   const seconds = Math.max(0, Math.round((Date.now() - since) / 1000));
