@@ -119,6 +119,12 @@ impl Error {
         self.with(|inner| inner.outcome = Outcome::NotApplied)
     }
 
+    /// Marks the request as possibly in effect: for whoever knows of an earlier try whose reply was lost.
+    #[must_use]
+    pub fn maybe_applied(self) -> Self {
+        self.with(|inner| inner.outcome = Outcome::Unknown)
+    }
+
     /// Attaches the error underneath.
     #[must_use]
     pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {

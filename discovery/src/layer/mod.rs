@@ -1,6 +1,17 @@
 //! Behaviour around any backend: retries, deadlines, traces, faults.
 
+mod around;
+mod fault;
+mod retry;
+mod timeout;
+
 use std::{fmt, sync::Arc};
+
+pub use self::{
+    fault::{Fault, Odds},
+    retry::Retry,
+    timeout::Timeout,
+};
 
 use crate::Backend;
 
