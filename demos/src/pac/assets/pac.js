@@ -69,6 +69,7 @@ function created(message) {
   const el = $("ghost").content.firstElementChild.cloneNode(true);
   ghost = { coordinate, id, service, el, epoch, status: "up", route: [], wait: 0, x: NaN, y: NaN };
   ghost.short = id.length > 6 ? id.slice(-4) : id;
+  ghost.label = Math.min(service.length, 11) + ghost.short.length + 1;
   ghosts.set(coordinate, ghost);
   count(service, +1);
   el.dataset.coordinate = coordinate;
@@ -228,12 +229,15 @@ function tell(what, ghost) {
   if (untold.push([what, ghost]) === 1) setTimeout(flushTicker, 300);
 }
 function flushTicker() {
-  const kinds = Map.groupBy?.(untold, ([what]) => what) ?? new Map([["changed", untold]]);
-  const lines = untold.length <= 3
-    ? untold.map(([what, { service, short }]) => [service, `${short} ${what}`])
-    : [...kinds].map(([what, all]) => [null, `${all.length} ghost${all.length > 1 ? "s" : ""} ${what}`]);
+  const events = untold;
   untold = [];
-  for (const [service, text] of lines) note(text, service);
+  if (events.length <= 3) {
+    for (const [what, { service, short }] of events) note(`${short} ${what}`, service);
+    return;
+  }
+  const kinds = {};
+  for (const [what] of events) kinds[what] = (kinds[what] ?? 0) + 1;
+  for (const what in kinds) note(`${kinds[what]} ghost${kinds[what] > 1 ? "s" : ""} ${what}`);
 }
 function note(text, service) {
   const line = make("li");
@@ -343,7 +347,7 @@ function buildMaze(width, height, { cols, rows }) {
   const next = random(cols * 31 + rows);
   for (const edge of left) edge.order = next();
   left.sort((a, b) => a.order - b.order);
-  let spare = Math.floor(left.length * 0.36);
+  let spare = Math.floor(left.length * (cols < 9 ? 0.24 : 0.36));
   for (const [a, b] of left) {
     if (spare === 0) break;
     if (border(a, b) || (ring(a) && ring(b))) continue;
@@ -609,6 +613,10 @@ function look(who, side) {
 function show(who) {
   const at = `translate(${who.x.toFixed(1)}px, ${who.y.toFixed(1)}px)`;
   if (who.shown !== at) who.el.style.transform = who.shown = at;
+  // Near the edge the label moves inwards; its letters are about 6.7 px wide.
+  const reach = who.label && world.mode === "maze" ? who.label * 3.35 + 6 : 0;
+  const shift = Math.round(Math.max(0, reach - who.x) + Math.min(0, world.width - reach - who.x));
+  if (reach && who.shift !== shift) who.el.style.setProperty("--shift", `${(who.shift = shift)}px`);
 }
 
 const pac = { el: pacEl, route: [], eaten: new Set() };
@@ -657,7 +665,7 @@ function tick(now) {
         show(ghost);
       } else if (live && ghost.wait <= 0 && ghost.node && ghost.state !== "leaving") wander(ghost);
     }
-  } else if (live && Math.random() < seconds * Math.min(25, total * 0.4)) hop();
+  } else if (live && Math.random() < seconds * Math.min(10, total * 0.4)) hop();
   if (live && pac.node) {
     if (!pac.route.length) pac.route = seekDots();
     walk(pac, 105 * seconds);
@@ -699,7 +707,7 @@ function select(ghost) {
   const [name, where, how, open] = card.children;
   name.textContent = ghost.coordinate;
   where.textContent = ghost.at?.text ?? (ghost.host ? `${ghost.host} ${ghost.port} (not a usable address)` : "no http endpoint");
-  how.textContent = ghost.at ? `${ghost.status} · click or Enter opens its page` : ghost.status;
+  how.textContent = ghost.at ? `${ghost.status} · Enter opens its page` : ghost.status;
   if (ghost.at) open.href = ghost.at.url;
   else open.removeAttribute("href");
   card.classList.toggle("touch", touched);
