@@ -122,6 +122,11 @@ impl Instance {
         }
     }
 
+    /// The same instance under another service.
+    pub(crate) fn in_service(&self, service: ServiceName) -> Self {
+        Self { key: InstanceKey::new(service, self.key.id.clone()), ..self.clone() }
+    }
+
     /// Service and id together.
     pub fn key(&self) -> &InstanceKey {
         &self.key

@@ -2,15 +2,21 @@
 
 mod around;
 mod fault;
+mod limit;
+mod prefix;
 mod retry;
 mod timeout;
+mod trace;
 
 use std::{fmt, sync::Arc};
 
 pub use self::{
     fault::{Fault, Odds},
+    limit::Limit,
+    prefix::Prefix,
     retry::Retry,
     timeout::Timeout,
+    trace::Trace,
 };
 
 use crate::Backend;
