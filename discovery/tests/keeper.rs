@@ -1,10 +1,12 @@
 //! The keeper under paused time: what is registered stays registered, and what was taken back stays away.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::time::Duration;
 
 use discovery::{
-    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, Revision, Scope, ServiceName,
-    Status, mem::Mem,
+    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, Revision, Scope,
+    ServiceName, Status, mem::Mem,
 };
 use futures_util::StreamExt;
 use tokio::time;
