@@ -77,7 +77,7 @@ async fn what_was_deregistered_does_not_come_back_with_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_handle_deregisters_long_before_the_lease_ends() {
     let discovery = Discovery::new(Mem::new());
-    let mut view = discovery.view(&service()).await.unwrap();
+    let mut view = discovery.view(service()).await.unwrap();
     let registration = register(&discovery, 1).await;
     view.wait_for(|snapshot, _| snapshot.len() == 1).await.unwrap();
     drop(registration);
@@ -171,7 +171,7 @@ async fn of_many_updates_the_last_one_wins() {
 #[tokio::test(start_paused = true)]
 async fn draining_is_seen_before_the_departure() {
     let discovery = Discovery::new(Mem::new());
-    let mut view = discovery.view(&service()).await.unwrap();
+    let mut view = discovery.view(service()).await.unwrap();
     let registration = register(&discovery, 1).await;
     let drain = tokio::spawn(registration.drain(Duration::from_secs(3)));
     let is_draining = |instance: &std::sync::Arc<Instance>| instance.status() == Status::Draining;

@@ -25,7 +25,7 @@ fn down() -> Error {
 fn start() -> (Discovery, Watch, UnboundedReceiver<Upstream>) {
     let (backend, upstreams) = Scripted::new();
     let discovery = Discovery::new(backend);
-    let watch = discovery.watch(&cart());
+    let watch = discovery.watch(cart());
     (discovery, watch, upstreams)
 }
 
@@ -112,7 +112,7 @@ async fn a_refusal_ends_the_watch_only_if_it_never_worked() {
     assert_eq!(watch.next().await.unwrap().unwrap_err().kind(), ErrorKind::Denied);
     assert!(watch.next().await.is_none());
 
-    let mut again = discovery.watch(&cart());
+    let mut again = discovery.watch(cart());
     let second = upstreams.recv().await.expect("an ended watch is not shared");
     second.reset(1, []);
     next(&mut again).await;
@@ -125,7 +125,7 @@ async fn a_refusal_ends_the_watch_only_if_it_never_worked() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_watcher_starts_over_from_the_latest_and_holds_up_nobody() {
     let (discovery, mut slow, mut upstreams) = start();
-    let mut quick = discovery.watch(&cart());
+    let mut quick = discovery.watch(cart());
     let upstream = upstreams.recv().await.unwrap();
     upstream.reset(1, []);
     next(&mut slow).await;
@@ -145,7 +145,7 @@ async fn a_slow_watcher_starts_over_from_the_latest_and_holds_up_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_watchers_share_one_upstream_and_the_last_to_go_closes_it() {
     let (discovery, watch, mut upstreams) = start();
-    let watches: Vec<_> = (0..99).map(|_| discovery.watch(&cart())).chain([watch]).collect();
+    let watches: Vec<_> = (0..99).map(|_| discovery.watch(cart())).chain([watch]).collect();
     let upstream = upstreams.recv().await.unwrap();
     upstream.reset(1, [1]);
     for mut watch in watches {
@@ -163,7 +163,7 @@ async fn who_comes_during_an_outage_hears_what_is_known_and_that_it_is_old() {
     next(&mut watch).await;
     upstream.fail(down());
     next(&mut watch).await;
-    let mut late = discovery.watch(&cart());
+    let mut late = discovery.watch(cart());
     assert!(matches!(next(&mut late).await, Event::Reset(all) if all.len() == 1));
     assert!(matches!(next(&mut late).await, Event::Stale(_)));
 }

@@ -30,7 +30,7 @@ async fn view_of(
 ) -> (View, Upstream, UnboundedReceiver<Upstream>) {
     let (backend, mut upstreams) = Scripted::new();
     let discovery = Discovery::new(backend);
-    let mut view = knobs(discovery.view(&cart())).open();
+    let mut view = knobs(discovery.view(cart())).open();
     let upstream = upstreams.recv().await.unwrap();
     upstream.reset(1, ids);
     view.wait_for(|_, freshness| freshness.is_live()).await.unwrap();
@@ -83,7 +83,7 @@ async fn opening_waits_for_the_first_snapshot_and_says_why_there_is_none() {
             upstreams.recv().await.unwrap().fail(down());
         }
     };
-    let opened = async { discovery.view(&cart()).first_wait(Duration::from_secs(3)).await.unwrap_err() };
+    let opened = async { discovery.view(cart()).first_wait(Duration::from_secs(3)).await.unwrap_err() };
     let error = tokio::select! { error = opened => error, () = server => unreachable!() };
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "cut");
@@ -94,7 +94,7 @@ async fn a_view_whose_backend_refuses_says_so() {
     let (backend, mut upstreams) = Scripted::new();
     let discovery = Discovery::new(backend);
     let server = async { upstreams.recv().await.unwrap().fail(Error::new(ErrorKind::Denied, "not for you")) };
-    let (view, ()) = tokio::join!(discovery.view(&cart()).into_future(), server);
+    let (view, ()) = tokio::join!(discovery.view(cart()).into_future(), server);
     assert_eq!(view.unwrap_err().kind(), ErrorKind::Denied);
 }
 
