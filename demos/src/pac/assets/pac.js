@@ -707,7 +707,7 @@ function select(ghost) {
   const [name, where, how, open] = card.children;
   name.textContent = ghost.coordinate;
   where.textContent = ghost.at?.text ?? (ghost.host ? `${ghost.host} ${ghost.port} (not a usable address)` : "no http endpoint");
-  how.textContent = ghost.at ? `${ghost.status} · Enter opens its page` : ghost.status;
+  how.textContent = ghost.at && !touched ? `${ghost.status} · Enter opens its page` : ghost.status;
   if (ghost.at) open.href = ghost.at.url;
   else open.removeAttribute("href");
   card.classList.toggle("touch", touched);
