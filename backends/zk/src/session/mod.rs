@@ -1,0 +1,296 @@
+//! Sessions with the server: one for reads, permanent entries and watches, and one for each lease.
+//!
+//! The client library reconnects a session by itself but never replaces one that expired; [`Main`] does. It queues
+//! what is called while there is no connection, without bound or deadline; so [`Session::ready`] is awaited first, and
+//! a request that was never sent is known to be that. It sends a request when the method is *called* and does not take
+//! it back when the future is dropped; so whatever was called is either answered or of unknown outcome.
+//!
+//! A session lives as long as a clone of its client. None is made here: a [`Session`] owns the only one, and requests
+//! borrow it.
+//!
+//! # Reading your own writes
+//!
+//! The sessions of one handle may be on different servers of an ensemble, and a server may lag behind the leader. A
+//! [`Horizon`] remembers the highest transaction id (zxid) that the handle has met; each session remembers how far its
+//! server is known to be. Before a session that is behind is read from, a `sync` goes ahead of the read on the same
+//! connection: one request more in the same flight, and only after a write elsewhere.
+
+mod lease;
+mod main_session;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use discovery::{Error, ErrorKind, LeaseId, Result, Revision};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+    time::{Instant, timeout_at},
+};
+use zookeeper_client as zk;
+
+pub(crate) use self::{lease::LeaseSessions, main_session::Main};
+use crate::{
+    config::ZkConfig,
+    error::{Cause, Trouble},
+};
+
+/// The most bytes that the paths of a session's watches may have together. Beyond 128 KiB the client splits the list
+/// that it sends when it reconnects, mistakes the second answer for a protocol error, and reconnects for ever.
+const WATCHED_MAX: usize = 100 * 1024;
+
+/// A session and what is known about its server.
+pub(crate) struct Session {
+    client: zk::Client,
+    lease: Option<LeaseId>,
+    /// The highest zxid that the server of this session is known to have applied.
+    seen: Horizon,
+    /// Turns true when nobody may use the session any more: requests under way then let go of the client, whose end
+    /// ends the session.
+    ended: watch::Sender<bool>,
+    /// The bytes of the paths that are being watched.
+    watched: Arc<AtomicUsize>,
+}
+
+impl Session {
+    /// Opens a session. `ttl` is what is asked for; the server decides.
+    async fn open(config: &ZkConfig, ttl: Duration, is_lease: bool) -> Result<Self> {
+        let deadline = Instant::now() + config.connect_timeout();
+        let client = match timeout_at(deadline, config.connect(ttl)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(zk::Error::NoHosts)) => {
+                let message =
+                    format!("no server of {config} could be reached; is it up, and is TLS as configured?");
+                return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
+            }
+            Ok(Err(zk::Error::AuthFailed)) => {
+                let message = format!("{config} does not accept user and secret");
+                return Err(Error::new(ErrorKind::Denied, message).with_source(Cause(zk::Error::AuthFailed)));
+            }
+            Ok(Err(error)) => return Err(Error::from(Trouble::from(error)).not_applied()),
+            Err(_) => {
+                let waited = config.connect_timeout();
+                let message = format!("no server of {config} answered within {waited:?}");
+                return Err(Error::new(ErrorKind::Timeout, message).not_applied());
+            }
+        };
+        let lease = is_lease.then(|| lease_id(client.session_id().0));
+        tracing::debug!(session = %client.session_id(), timeout = ?client.session_timeout(), "session opened");
+        Ok(Self {
+            client,
+            lease,
+            seen: Horizon::default(),
+            ended: watch::Sender::new(false),
+            watched: Arc::default(),
+        })
+    }
+
+    /// The client: requests borrow it, nobody clones it.
+    pub(crate) fn client(&self) -> &zk::Client {
+        &self.client
+    }
+
+    /// The owner of the ephemeral nodes that this session creates.
+    pub(crate) fn id(&self) -> i64 {
+        self.client.session_id().0
+    }
+
+    /// Whether nothing can be done with it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.client.state().is_terminated()
+    }
+
+    /// Waits until there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// As for a request, except that nothing was sent.
+    pub(crate) async fn ready(&self, deadline: Instant) -> Result<()> {
+        let mut states = self.client.state_watcher();
+        let connected = async {
+            let mut state = states.state();
+            while state == zk::SessionState::Disconnected {
+                state = states.changed().await;
+            }
+            match state {
+                zk::SessionState::Expired => Err(zk::Error::SessionExpired),
+                zk::SessionState::Closed => Err(zk::Error::ClientClosed),
+                zk::SessionState::AuthFailed => Err(zk::Error::AuthFailed),
+                _ => Ok(()),
+            }
+        };
+        match self.call(deadline, connected).await {
+            Ok(()) => Ok(()),
+            Err(Trouble::Late) => {
+                let message = "the connection is lost, and did not come back within the call timeout";
+                Err(Error::new(ErrorKind::Unavailable, message).not_applied())
+            }
+            Err(trouble) => Err(self.failed(trouble).not_applied()),
+        }
+    }
+
+    /// The answer to a request that has been sent.
+    pub(crate) async fn call<T, E: Into<Trouble>>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Trouble> {
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            biased;
+            answer = timeout_at(deadline, answer) => match answer {
+                Ok(answer) => answer.map_err(Into::into),
+                Err(_) => Err(Trouble::Late),
+            },
+            // The sender is our own: it is there as long as we are.
+            _ = ended.wait_for(|ended| *ended) => Err(Trouble::Ended),
+        }
+    }
+
+    /// The failure of a request of this session, for the caller.
+    pub(crate) fn failed(&self, trouble: Trouble) -> Error {
+        match self.lease {
+            Some(lease) if trouble.is_end_of_session() => lease_lost(lease),
+            _ => trouble.into(),
+        }
+    }
+
+    /// Sends a `sync` ahead of the next reads if the server may be behind `horizon`; the answer is to be awaited
+    /// with [`Session::caught_up`].
+    pub(crate) fn catch_up(&self, horizon: &Horizon) -> Option<CatchUp<'_>> {
+        let target = horizon.get();
+        (self.seen.get() < target).then(|| self.sync(target))
+    }
+
+    /// Sends a `sync`, whatever is known.
+    pub(crate) fn sync(&self, target: i64) -> CatchUp<'_> {
+        CatchUp { target, answer: Box::pin(self.client.sync("/")) }
+    }
+
+    /// Waits for a `sync`.
+    pub(crate) async fn caught_up(
+        &self,
+        deadline: Instant,
+        sync: Option<CatchUp<'_>>,
+    ) -> Result<(), Trouble> {
+        if let Some(CatchUp { target, answer }) = sync {
+            self.call(deadline, answer).await?;
+            self.seen.raise(target);
+        }
+        Ok(())
+    }
+
+    /// Notes that the server of this session has applied `zxid`.
+    pub(crate) fn has_applied(&self, zxid: i64, horizon: &Horizon) {
+        self.seen.raise(zxid);
+        horizon.raise(zxid);
+    }
+
+    /// Reserves the room that a watch takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if there is too little left.
+    pub(crate) fn room_for_watch(&self, path: &str) -> Result<Room> {
+        let room = Room { watched: self.watched.clone(), bytes: path.len() };
+        // A count and nothing else: relaxed ordering will do. The room returns what it took also if it is refused.
+        if self.watched.fetch_add(room.bytes, Ordering::Relaxed) + room.bytes > WATCHED_MAX {
+            let message =
+                "there are too many watches on one session; watch a subtree in place of its services";
+            return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
+        }
+        Ok(room)
+    }
+
+    /// Lets go of the client as soon as the requests under way have noticed.
+    fn end(&self) {
+        self.ended.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({} {})", self.client.session_id(), self.client.state())
+    }
+}
+
+/// A `sync` under way.
+pub(crate) struct CatchUp<'s> {
+    /// How far the server is when it answers, at least.
+    target: i64,
+    answer: Pin<Box<dyn Future<Output = Result<(), zk::Error>> + Send + 's>>,
+}
+
+/// What one watch takes of [`WATCHED_MAX`]; returned on drop.
+#[derive(Debug)]
+pub(crate) struct Room {
+    watched: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.watched.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The highest zxid met so far.
+///
+/// Raised by whoever gets an answer, read by whoever asks next. Acquire and release, so that who sees a value also
+/// sees what led to it.
+#[derive(Debug, Default)]
+pub(crate) struct Horizon(AtomicI64);
+
+impl Horizon {
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raise(&self, zxid: i64) {
+        self.0.fetch_max(zxid, Ordering::AcqRel);
+    }
+}
+
+/// A task that ends with its handle.
+#[derive(Debug)]
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A transaction id as a revision.
+pub(crate) fn revision(zxid: i64) -> Revision {
+    Revision(zxid.cast_unsigned())
+}
+
+/// A session as a lease: the ids are the same.
+pub(crate) fn lease_id(session: i64) -> LeaseId {
+    LeaseId(session.cast_unsigned())
+}
+
+fn lease_lost(lease: LeaseId) -> Error {
+    Error::new(ErrorKind::LeaseLost, format!("lease {lease} is gone; grant a new one"))
+}
+
+/// A session that several callers share.
+pub(crate) type SharedSession = Arc<Session>;
