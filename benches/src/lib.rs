@@ -1,1 +1,68 @@
-//! Shared parts of the benchmarks.
+//! What the benchmarks share: sample services, and the ratio between two measured functions.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use discovery::{Instance, InstanceId, Revision, ServiceName, Snapshot};
+
+/// The service that all benchmarks use.
+///
+/// # Panics
+///
+/// Never: the name is a constant.
+pub fn service() -> ServiceName {
+    "eu1/prod/cart".parse().expect("a valid name")
+}
+
+/// Instance `n` of [`service`]: one endpoint, two metadata values, a record of about 130 bytes.
+///
+/// # Panics
+///
+/// Never: the parts are constants.
+pub fn instance(n: u64) -> Instance {
+    Instance::builder(service())
+        .id(InstanceId::from_bits(0x1000_0000_0000_0000 + n))
+        .endpoint("http", "10.11.12.13", 8080)
+        .metadata("version", "1.4.2")
+        .metadata("build", "7c1f2d9")
+        .build()
+        .expect("a valid instance")
+}
+
+/// A snapshot of the first `n` instances.
+pub fn snapshot(n: u64) -> Snapshot {
+    Snapshot::new(Revision(1), (0..n).map(instance).map(Arc::new))
+}
+
+/// Prints how `ours` compares with `raw` in a criterion group that has just been measured, from criterion's own
+/// estimates of the median.
+pub fn print_ratio(group: &str, raw: &str, ours: &str) {
+    match (median(group, raw), median(group, ours)) {
+        (Some(floor), Some(own)) => println!(
+            "ratio {group:<40} {raw}: {:>12}  {ours}: {:>12}  {:.2}x\n",
+            time(floor),
+            time(own),
+            own / floor
+        ),
+        _ => println!("ratio {group}: not measured in this run\n"),
+    }
+}
+
+/// The median that criterion last wrote down, in nanoseconds.
+fn median(group: &str, function: &str) -> Option<f64> {
+    // Benches run in the folder of their package; criterion writes into the workspace's target folder.
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("../target"), PathBuf::from);
+    let path =
+        target.join("criterion").join(group.replace('/', "_")).join(function).join("new/estimates.json");
+    let estimates: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    estimates["median"]["point_estimate"].as_f64()
+}
+
+fn time(nanos: f64) -> String {
+    match nanos {
+        n if n < 1e3 => format!("{n:.1} ns"),
+        n if n < 1e6 => format!("{:.2} us", n / 1e3),
+        n if n < 1e9 => format!("{:.2} ms", n / 1e6),
+        n => format!("{:.2} s", n / 1e9),
+    }
+}

@@ -84,7 +84,8 @@ impl fmt::Display for Status {
 pub struct Instance {
     key: InstanceKey,
     endpoints: Box<[Endpoint]>,
-    metadata: BTreeMap<Box<str>, Box<str>>,
+    /// Sorted by key. A view may hold very many instances: a map would take several times the memory.
+    metadata: Box<[(Box<str>, Box<str>)]>,
     zone: Option<Box<str>>,
     incarnation: u64,
     weight: u32,
@@ -113,7 +114,7 @@ impl Instance {
             service: self.key.service.clone(),
             id: Some(self.key.id.clone()),
             endpoints: self.endpoints.to_vec(),
-            metadata: self.metadata.clone(),
+            metadata: self.metadata.iter().cloned().collect(),
             zone: self.zone.clone(),
             incarnation: self.incarnation,
             weight: self.weight,
@@ -154,7 +155,8 @@ impl Instance {
 
     /// The value under `key` in the metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(AsRef::as_ref)
+        let found = self.metadata.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        Some(&self.metadata[found].1)
     }
 
     /// All metadata, sorted by key.
@@ -266,7 +268,7 @@ impl InstanceBuilder {
         Ok(Instance {
             key: InstanceKey::new(self.service, self.id.unwrap_or_else(InstanceId::random)),
             endpoints: self.endpoints.into(),
-            metadata: self.metadata,
+            metadata: self.metadata.into_iter().collect(),
             zone: self.zone,
             incarnation: self.incarnation,
             weight: self.weight,

@@ -1,0 +1,3 @@
+//! Beside the raw `zookeeper-client`, on a real server.
+
+fn main() {}
