@@ -1,3 +1,49 @@
-//! Five well-known samples re-created on the discovery crate.
+//! Five well-known samples re-created on the discovery crate: one binary, a subcommand a demo.
 
-fn main() {}
+mod backend;
+mod console;
+mod listen;
+mod pac;
+mod shutdown;
+mod web;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Well-known samples of service discovery, on whatever registry is at hand.
+#[derive(Debug, Parser)]
+#[command(name = "demos", version, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    demo: Demo,
+}
+
+#[derive(Debug, Subcommand)]
+enum Demo {
+    /// Ghosts that register themselves, and a page on which they come and go
+    Pac(pac::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    console::init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast::<clap::Error>() {
+            // A flag that could only be judged together with others: the same words and exit code as for any flag.
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                console::error(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.demo {
+        Demo::Pac(args) => pac::run(args).await,
+    }
+}

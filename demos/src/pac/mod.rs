@@ -1,0 +1,103 @@
+//! The Pac sample: ghosts register themselves, and a page shows them come and go.
+
+mod args;
+mod assets;
+mod ghost;
+mod ghost_page;
+mod messages;
+mod presence;
+mod server;
+mod socket;
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::args::Args;
+use self::{
+    args::{AllArgs, GhostArgs, Role, ServerArgs, Stay},
+    ghost::Ghost,
+    server::Server,
+};
+use crate::{
+    console::{BOLD, FAINT, say},
+    shutdown,
+};
+
+/// Where the tree is when only the kind of registry is named: `/cn/<region>/<tag>/<service>/<id>`.
+const ROOT: &str = "cn";
+
+/// The command that needs no other process.
+const TOGETHER: &str = "demos pac";
+
+const CLASSIC: [&str; 4] = ["blinky", "pinky", "inky", "clyde"];
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let leaving = shutdown::on_signal()?;
+    match args.role {
+        None => run_all(args.all, leaving).await,
+        Some(Role::Server(args)) => run_server(args, leaving).await,
+        Some(Role::Ghost(args)) => run_ghost(args, leaving).await,
+    }
+}
+
+/// The server and the four ghosts in one process, sharing one connection.
+async fn run_all(args: AllArgs, leaving: CancellationToken) -> anyhow::Result<()> {
+    let common = args.common;
+    let registry = common.backend.choose("mem", ROOT)?.connect().await?;
+    // The ghosts have left when the server goes: nobody waits for it to drain.
+    let stay = Stay { drain: Duration::ZERO, ..common.stay };
+    let server = Server::new(
+        &registry,
+        common.place.coordinate("pacman")?,
+        stay,
+        common.listen.open(args.port).await?,
+    )?;
+    say(format_args!("\n  {BOLD}Pac{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}\n", server.url()));
+
+    let mut ghosts = JoinSet::new();
+    for name in CLASSIC {
+        let door = common.listen.open(0).await?;
+        let ghost = Ghost::new(&registry, common.place.coordinate(name)?, common.stay, door)?;
+        say(format_args!("  {name:<8}{}  {FAINT}{}{FAINT:#}", ghost.url(), ghost.coordinate()));
+        ghosts.spawn(ghost.run(leaving.child_token()));
+    }
+    say(format_args!("\n  {FAINT}A ghost's page has a button that ends it; Ctrl-C ends all.{FAINT:#}\n"));
+
+    // The server goes last, so that its page sees the ghosts leave.
+    let alone = CancellationToken::new();
+    let ghosts = async {
+        while let Some(ended) = ghosts.join_next().await {
+            ended??;
+        }
+        leaving.cancelled().await;
+        alone.cancel();
+        Ok(())
+    };
+    tokio::try_join!(server.run(alone.clone()), ghosts)?;
+    Ok(())
+}
+
+async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Result<()> {
+    let common = args.common;
+    let registry = common.backend.choose("zk", ROOT)?.shared(TOGETHER)?.connect().await?;
+    let coordinate = args.coordinate.map_or_else(|| common.place.coordinate("pacman"), Ok)?;
+    let server = Server::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
+    say(format_args!("\n  {BOLD}Pac{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", server.url()));
+    say(format_args!("\n  {FAINT}Now start ghosts in other terminals: {TOGETHER} ghost blinky{FAINT:#}\n"));
+    server.run(leaving).await
+}
+
+async fn run_ghost(args: GhostArgs, leaving: CancellationToken) -> anyhow::Result<()> {
+    let common = args.common;
+    let registry = common.backend.choose("zk", ROOT)?.shared(TOGETHER)?.connect().await?;
+    let coordinate = match (args.coordinate, args.name) {
+        (Some(coordinate), _) => coordinate,
+        (None, name) => common.place.coordinate(name.as_deref().unwrap_or(CLASSIC[0]))?,
+    };
+    let name = coordinate.service().labels().next_back().unwrap_or_default().to_owned();
+    let ghost = Ghost::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
+    say(format_args!("\n  {BOLD}{name}{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}\n", ghost.url()));
+    ghost.run(leaving).await
+}

@@ -1,0 +1,192 @@
+//! The server: one page, and a socket that tells it who is there.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{
+    Json, Router,
+    extract::{State, WebSocketUpgrade},
+    middleware,
+    response::Response,
+    routing::get,
+};
+use discovery::{Coordinate, Event, Scope, View};
+use futures_util::StreamExt;
+use serde::Serialize;
+use tokio::{sync::watch, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    args::Stay,
+    assets,
+    messages::{Fold, Ghost, Message, epoch_millis},
+    presence::{Presence, Standing},
+    socket,
+};
+use crate::{backend::Registry, listen::Door, web};
+
+/// How long the sockets may take to say goodbye.
+const GOODBYE: time::Duration = time::Duration::from_secs(2);
+
+/// Frames from browsers are ignored; there is no use in receiving large ones.
+const FRAME_MAX: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Server {
+    registry: Registry,
+    presence: Presence,
+    door: Door,
+    watched: Arc<Watched>,
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(super) struct Watched {
+    registry: Registry,
+    coordinate: Coordinate,
+    standing: watch::Receiver<Standing>,
+    scope: Scope,
+    view: View,
+    closing: CancellationToken,
+    sockets: TaskTracker,
+}
+
+impl Server {
+    /// Registers, and begins to watch the services of the same tag and region.
+    pub(super) fn new(
+        registry: &Registry,
+        coordinate: Coordinate,
+        stay: Stay,
+        door: Door,
+    ) -> discovery::Result<Self> {
+        let presence = Presence::start(registry, coordinate, door.endpoints.clone(), stay)?;
+        let scope = Scope::Subtree(presence.coordinate().service().parent());
+        let watched = Watched {
+            registry: registry.clone(),
+            coordinate: presence.coordinate().clone(),
+            standing: presence.standing(),
+            view: registry.discovery.view(scope.clone()).open(),
+            scope,
+            closing: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+        };
+        Ok(Self { registry: registry.clone(), presence, door, watched: Arc::new(watched) })
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.door.url()
+    }
+
+    /// Serves until `leaving`; the sockets go on while the registration drains.
+    pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
+        let Self { registry, mut presence, door, watched } = self;
+        let closing = watched.closing.clone();
+        let web = async { Ok(web::serve(door.listener, router(watched.clone()), closing.clone()).await?) };
+        let life = async {
+            tokio::select! {
+                () = presence.follow() => {}
+                refusal = log(&registry, &watched) => return Err(refusal),
+                () = leaving.cancelled() => {}
+            }
+            presence.leave().await;
+            closing.cancel();
+            watched.sockets.close();
+            let _ = time::timeout(GOODBYE, watched.sockets.wait()).await;
+            anyhow::Ok(())
+        };
+        tokio::try_join!(web, life)?;
+        Ok(())
+    }
+}
+
+fn router(watched: Arc<Watched>) -> Router {
+    Router::new()
+        .route("/messages", get(messages))
+        .layer(middleware::from_fn(web::same_origin_only))
+        .route("/", get(async || assets::INDEX))
+        .route("/state", get(state))
+        .route("/healthz", get(async || "ok\n"))
+        .merge(assets::of_server())
+        .with_state(watched)
+}
+
+async fn messages(State(watched): State<Arc<Watched>>, upgrade: WebSocketUpgrade) -> Response {
+    let token = watched.sockets.token();
+    upgrade.max_message_size(FRAME_MAX).on_upgrade(async move |socket| {
+        tracing::info!("a page is connected; {} in all", watched.sockets.len());
+        socket::serve(socket, &watched).await;
+        drop(token);
+        tracing::info!("a page is gone; {} left", watched.sockets.len());
+    })
+}
+
+#[derive(Serialize)]
+struct Report {
+    coordinate: Coordinate,
+    status: &'static str,
+    /// Whether the registry tells of every change; if not, since when it does not.
+    live: bool,
+    since: u64,
+    ghosts: Vec<Ghost>,
+    sockets: usize,
+}
+
+async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
+    let hidden = watched.coordinate.service();
+    Json(watched.view.read(|snapshot, freshness| {
+        Report {
+            coordinate: watched.coordinate.clone(),
+            status: watched.standing.borrow().word(),
+            live: freshness.is_live(),
+            since: epoch_millis(SystemTime::now() - freshness.since().elapsed()),
+            ghosts: snapshot
+                .iter()
+                .filter(|instance| instance.service() != hidden)
+                .filter_map(|instance| Ghost::of(instance))
+                .collect(),
+            sockets: watched.sockets.len(),
+        }
+    }))
+}
+
+impl Watched {
+    /// A watch of one's own, from the current state on, and how to read it.
+    pub(super) fn follow(&self) -> (discovery::Watch, Fold) {
+        (self.registry.discovery.watch(self.scope.clone()), Fold::new(self.coordinate.service().clone()))
+    }
+
+    /// For how long the registry has been out of reach; zero if it is not.
+    pub(super) fn outage(&self) -> time::Duration {
+        let freshness = self.view.freshness();
+        if freshness.is_live() { time::Duration::ZERO } else { freshness.since().elapsed() }
+    }
+
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+}
+
+/// Logs who comes and goes; returns only when the registry refuses to tell.
+async fn log(registry: &Registry, watched: &Watched) -> anyhow::Error {
+    let (mut watch, mut fold) = watched.follow();
+    let mut seen = false;
+    while let Some(event) = watch.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => return anyhow::Error::new(error).context(format!("{registry} lets nobody watch")),
+        };
+        seen |= matches!(event, Event::Reset(_));
+        for message in fold.take(&event, watched.outage()) {
+            match message {
+                Message::Created(ghost) => tracing::info!("Service {ghost} is created"),
+                Message::Changed(ghost) => tracing::info!("Service {ghost} has changed"),
+                Message::Removed { coordinate } => tracing::info!("Service {coordinate} was removed"),
+                Message::Stale { reason, .. } if seen => {
+                    tracing::warn!("{registry} is out of reach; trying again ({reason})");
+                }
+                Message::Live => tracing::info!("{registry} is back"),
+                Message::Stale { .. } | Message::Ready | Message::Heartbeat { .. } => {}
+            }
+        }
+    }
+    anyhow::anyhow!("the watch of {} has ended", watched.scope)
+}

@@ -1,0 +1,100 @@
+//! What the web servers of all demos do alike.
+
+use std::{future::IntoFuture, io, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    serve::ListenerExt,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing from outside, nothing in frames of others. A page may set its own instead.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// How long requests that are under way may still take at the end.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Serves until `closing`, and then what is under way.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    closing: CancellationToken,
+) -> io::Result<()> {
+    // Small messages, each of which is to be seen now.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let router = router.layer(middleware::map_response(with_headers));
+    let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let overdue = async {
+        closing.cancelled().await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
+    tokio::select! {
+        outcome = server.into_future() => outcome,
+        () = overdue => Ok(()),
+    }
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut default = |name: HeaderName, value| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    default(CONTENT_SECURITY_POLICY, POLICY);
+    // The pages belong to the binary: after a new build the old ones are wrong.
+    default(CACHE_CONTROL, "no-store");
+    // Not `no-referrer`: a form would then be sent with `Origin: null`.
+    default(REFERRER_POLICY, "same-origin");
+    default(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    response
+}
+
+/// Lets nobody act through a visitor's browser: another site may not send our forms nor open our sockets.
+pub(crate) async fn same_origin_only(request: Request, next: Next) -> Response {
+    if is_foreign(request.headers()) {
+        return (StatusCode::FORBIDDEN, "not from another site\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Browsers say where a request comes from, and scripts cannot make them lie. Who says nothing is no browser.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match text(ORIGIN) {
+        None => false,
+        Some(origin) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_none() || host != text(HOST)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn foreign(origin: Option<&'static str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("127.0.0.1:4567"));
+        headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+        is_foreign(&headers)
+    }
+
+    #[test]
+    fn only_our_own_pages_and_programs_may_act() {
+        assert!(!foreign(None));
+        assert!(!foreign(Some("http://127.0.0.1:4567")));
+        for other in ["http://evil.example", "http://127.0.0.1:4568", "null", "", "file://"] {
+            assert!(foreign(Some(other)), "{other:?}");
+        }
+    }
+}
