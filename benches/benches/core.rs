@@ -47,8 +47,8 @@ fn change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("change");
     for n in [10, 1_000, 100_000] {
         let old = snapshot(n);
-        let changed = instance(n / 2).to_builder().weight(7).build().expect("a valid instance");
-        let changes = [Change::Put(changed.into())];
+        let heavier = instance(n / 2).to_builder().weight(7).build().expect("a valid instance");
+        let changes = [Change::Put(heavier.into())];
         group.bench_function(BenchmarkId::new("apply", n), |bencher| {
             bencher.iter(|| {
                 let mut new = old.clone();
@@ -59,7 +59,7 @@ fn change(criterion: &mut Criterion) {
         let mut new = old.clone();
         new.apply(Revision(2), &changes);
         group.bench_function(BenchmarkId::new("diff", n), |bencher| {
-            bencher.iter(|| black_box(old.diff(&new)))
+            bencher.iter(|| black_box(old.diff(&new)));
         });
     }
     group.finish();
