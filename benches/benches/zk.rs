@@ -75,7 +75,9 @@ async fn create_all(client: &raw::Client, dir: &str, count: usize) {
     let created = stream::iter(&paths).map(|path| client.create(path, DATA, &options));
     created
         .buffer_unordered(IN_FLIGHT)
-        .for_each(|created| async { drop(created.expect("the server is up")) })
+        .for_each(|created| async {
+            let _ = created.expect("the server is up");
+        })
         .await;
 }
 
