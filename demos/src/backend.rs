@@ -97,7 +97,7 @@ fn hosts(locator: &Locator, port: u16) -> String {
 }
 
 fn connectors() -> Connectors {
-    Connectors::new()
+    Connectors::new().with(discovery_zk::connector())
 }
 
 /// A wrong flag, told and answered with an exit code as clap does it.

@@ -12,8 +12,10 @@ use tracing_subscriber::{
     fmt::{format::Writer, time::FormatTime},
 };
 
-/// The log without `RUST_LOG`: what the demo does, and trouble of others.
-const FILTER: &str = "warn,demos=info";
+/// The log without `RUST_LOG`: what the demo does, and the trouble of others but for what the demo tells itself, in
+/// fewer words: that the registry is out of reach.
+const FILTER: &str =
+    "warn,demos=info,discovery::lease=error,discovery::watch=error,discovery_zk=error,zookeeper_client=off";
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const FAINT: Style = Style::new().dimmed();

@@ -57,6 +57,11 @@ impl Ghost {
         self.door.url()
     }
 
+    /// What it watches.
+    pub(super) fn view(&self) -> View {
+        self.peers.clone()
+    }
+
     /// Lives until `leaving`, or until its page says so; the page goes on while the registration drains.
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
         let Self { mut presence, door, peers } = self;

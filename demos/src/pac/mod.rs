@@ -2,6 +2,7 @@
 
 mod args;
 mod assets;
+mod contact;
 mod ghost;
 mod ghost_page;
 mod messages;
@@ -75,8 +76,10 @@ async fn run_all(args: AllArgs, leaving: CancellationToken) -> anyhow::Result<()
         alone.cancel();
         Ok(())
     };
-    tokio::try_join!(server.run(alone.clone()), ghosts)?;
-    Ok(())
+    contact::told_during(&registry, server.view(), async {
+        tokio::try_join!(server.run(alone.clone()), ghosts).map(drop)
+    })
+    .await
 }
 
 async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Result<()> {
@@ -86,7 +89,7 @@ async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Res
     let server = Server::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
     say(format_args!("\n  {BOLD}Pac{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", server.url()));
     say(format_args!("\n  {FAINT}Now start ghosts in other terminals: {TOGETHER} ghost blinky{FAINT:#}\n"));
-    server.run(leaving).await
+    contact::told_during(&registry, server.view(), server.run(leaving)).await
 }
 
 async fn run_ghost(args: GhostArgs, leaving: CancellationToken) -> anyhow::Result<()> {
@@ -99,5 +102,5 @@ async fn run_ghost(args: GhostArgs, leaving: CancellationToken) -> anyhow::Resul
     let name = coordinate.service().labels().next_back().unwrap_or_default().to_owned();
     let ghost = Ghost::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
     say(format_args!("\n  {BOLD}{name}{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}\n", ghost.url()));
-    ghost.run(leaving).await
+    contact::told_during(&registry, ghost.view(), ghost.run(leaving)).await
 }

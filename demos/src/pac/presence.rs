@@ -19,8 +19,8 @@ pub(super) struct Presence {
     registration: Registration,
     /// Read by the handlers of the web server.
     standing: watch::Sender<Standing>,
-    /// Whether it has ever been registered.
-    arrived: bool,
+    /// What was last told of how it stands.
+    told: Phase,
     drain: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Presence {
             registry: registry.clone(),
             registration: registry.discovery.register(instance).ttl(stay.ttl).start()?,
             standing: watch::Sender::new(Standing::Is(Phase::Pending)),
-            arrived: false,
+            told: Phase::Pending,
             drain: stay.drain,
         })
     }
@@ -87,23 +87,25 @@ impl Presence {
         }
     }
 
+    /// Tells of turns, not of each attempt. Whether the registry can be reached at all is told elsewhere, once for
+    /// all.
     fn tell(&mut self, status: &RegistrationStatus) {
         let Self { coordinate, registry, .. } = self;
         let why = status.cause.as_ref().map(ToString::to_string).unwrap_or_default();
-        match status.phase {
-            Phase::Active if self.arrived => tracing::info!("{coordinate} is registered again"),
-            Phase::Active => tracing::info!("Connected, using coordinate {coordinate}"),
-            Phase::Pending if status.cause.is_some() => {
-                tracing::warn!("{registry} is not reachable yet; trying again ({why})");
+        match (self.told, status.phase) {
+            (Phase::Lost, Phase::Active) => tracing::info!("{coordinate} is registered again"),
+            (Phase::Pending | Phase::Refused, Phase::Active) => {
+                tracing::info!("Connected, using coordinate {coordinate}");
             }
-            Phase::Suspect => tracing::warn!("{registry} does not answer; trying again ({why})"),
-            Phase::Lost => {
+            (Phase::Active, Phase::Lost) => {
                 tracing::warn!("the registration of {coordinate} is lost; putting it back ({why})");
             }
-            Phase::Refused => tracing::error!("{registry} refuses {coordinate}; trying again ({why})"),
-            _ => {}
+            (Phase::Pending | Phase::Active | Phase::Lost, Phase::Refused) => {
+                tracing::error!("{registry} refuses {coordinate}; trying again ({why})");
+            }
+            _ => return,
         }
-        self.arrived |= status.is_active();
+        self.told = status.phase;
     }
 }
 

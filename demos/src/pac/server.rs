@@ -9,7 +9,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use discovery::{Coordinate, Event, Scope, View};
+use discovery::{Coordinate, Scope, View};
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::{sync::watch, time};
@@ -32,7 +32,6 @@ const FRAME_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Server {
-    registry: Registry,
     presence: Presence,
     door: Door,
     watched: Arc<Watched>,
@@ -69,22 +68,26 @@ impl Server {
             closing: CancellationToken::new(),
             sockets: TaskTracker::new(),
         };
-        Ok(Self { registry: registry.clone(), presence, door, watched: Arc::new(watched) })
+        Ok(Self { presence, door, watched: Arc::new(watched) })
     }
 
     pub(super) fn url(&self) -> String {
         self.door.url()
     }
 
+    /// What it watches.
+    pub(super) fn view(&self) -> View {
+        self.watched.view.clone()
+    }
+
     /// Serves until `leaving`; the sockets go on while the registration drains.
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
-        let Self { registry, mut presence, door, watched } = self;
+        let Self { mut presence, door, watched } = self;
         let closing = watched.closing.clone();
         let web = async { Ok(web::serve(door.listener, router(watched.clone()), closing.clone()).await?) };
         let life = async {
             tokio::select! {
                 () = presence.follow() => {}
-                refusal = log(&registry, &watched) => return Err(refusal),
                 () = leaving.cancelled() => {}
             }
             presence.leave().await;
@@ -93,8 +96,10 @@ impl Server {
             let _ = time::timeout(GOODBYE, watched.sockets.wait()).await;
             anyhow::Ok(())
         };
-        tokio::try_join!(web, life)?;
-        Ok(())
+        tokio::select! {
+            ended = async { tokio::try_join!(web, life) } => ended.map(drop),
+            () = log(&watched) => Ok(()),
+        }
     }
 }
 
@@ -165,28 +170,18 @@ impl Watched {
     }
 }
 
-/// Logs who comes and goes; returns only when the registry refuses to tell.
-async fn log(registry: &Registry, watched: &Watched) -> anyhow::Error {
+/// Logs who comes and goes, for as long as it is polled.
+async fn log(watched: &Watched) {
     let (mut watch, mut fold) = watched.follow();
-    let mut seen = false;
-    while let Some(event) = watch.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => return anyhow::Error::new(error).context(format!("{registry} lets nobody watch")),
-        };
-        seen |= matches!(event, Event::Reset(_));
+    while let Some(Ok(event)) = watch.next().await {
         for message in fold.take(&event, watched.outage()) {
             match message {
                 Message::Created(ghost) => tracing::info!("Service {ghost} is created"),
                 Message::Changed(ghost) => tracing::info!("Service {ghost} has changed"),
                 Message::Removed { coordinate } => tracing::info!("Service {coordinate} was removed"),
-                Message::Stale { reason, .. } if seen => {
-                    tracing::warn!("{registry} is out of reach; trying again ({reason})");
-                }
-                Message::Live => tracing::info!("{registry} is back"),
-                Message::Stale { .. } | Message::Ready | Message::Heartbeat { .. } => {}
+                Message::Ready | Message::Heartbeat { .. } | Message::Stale { .. } | Message::Live => {}
             }
         }
     }
-    anyhow::anyhow!("the watch of {} has ended", watched.scope)
+    std::future::pending::<()>().await;
 }
