@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::{Error, ErrorKind};
+
 /// Describes a backend: where it is, what it can do, what it had to skip.
 ///
 /// What a backend offers at all is told by its facets ([`Backend::registrar`](crate::Backend::registrar) and its
@@ -46,6 +48,12 @@ impl Info {
     /// How often a record that could not be decoded was passed over since this backend was made.
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// The error for a facet that the backend does not have.
+    pub(crate) fn lacks(&self, facet: &str) -> Error {
+        let message = format!("{} has no {facet} facet; choose another backend for this", self.locator);
+        Error::new(ErrorKind::Unsupported, message).on_backend(self.scheme)
     }
 
     /// Counts a record that could not be decoded.

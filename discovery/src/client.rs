@@ -152,7 +152,7 @@ impl Discovery {
     /// When awaited: [`Timeout`](ErrorKind::Timeout) if there is no first snapshot within 10 s (see
     /// [`ViewBuilder::first_wait`]), and what the backend refuses.
     pub fn view(&self, scope: impl Into<Scope>) -> ViewBuilder<'_> {
-        ViewBuilder::new(self, scope.into())
+        ViewBuilder::new(&self.stack.hub, scope.into())
     }
 
     /// Registers an instance and keeps it registered; await the builder.
@@ -161,7 +161,7 @@ impl Discovery {
     ///
     /// When awaited: what the backend refuses. Being out of reach is no refusal: the future waits.
     pub fn register(&self, instance: Instance) -> Register<'_> {
-        Register::new(self, instance)
+        Register::new(&self.stack.keepers, instance)
     }
 
     /// Removes an instance, whoever registered it; `Ok(false)` if there was none. Meant for permanent entries and for
@@ -172,7 +172,7 @@ impl Discovery {
     /// [`Unsupported`](ErrorKind::Unsupported) on a backend that only reads; otherwise as for
     /// [`Registrar::remove`](crate::Registrar::remove).
     pub async fn remove(&self, key: &InstanceKey) -> Result<bool> {
-        let registrar = self.stack.backend.registrar().ok_or_else(|| self.unsupported("registrar"))?;
+        let registrar = self.stack.backend.registrar().ok_or_else(|| self.info().lacks("registrar"))?;
         registrar
             .remove(key, None)
             .await
@@ -187,19 +187,8 @@ impl Discovery {
     pub fn kv(&self) -> Result<KvHandle> {
         match self.stack.backend.kv() {
             Some(_) => Ok(KvHandle { backend: self.stack.backend.clone() }),
-            None => Err(self.unsupported("kv")),
+            None => Err(self.info().lacks("kv")),
         }
-    }
-
-    pub(crate) fn keepers(&self) -> &Keepers {
-        &self.stack.keepers
-    }
-
-    /// The error for a facet that the backend does not have.
-    pub(crate) fn unsupported(&self, facet: &str) -> Error {
-        let info = self.info();
-        let message = format!("backend {info} has no {facet}; see its capabilities");
-        Error::new(ErrorKind::Unsupported, message).on_backend(info.scheme())
     }
 
     fn refold(mut self) -> Self {

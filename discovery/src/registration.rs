@@ -10,12 +10,12 @@ use std::{
 
 use tokio::{
     sync::{oneshot, watch},
-    time::{self, Instant},
+    time,
 };
 
 use crate::{
-    Discovery, Error, ErrorKind, Instance, InstanceKey, OnConflict, Owner, Result, Revision, Status,
-    lease::{Command, Keeper, Order},
+    Error, ErrorKind, Instance, InstanceKey, OnConflict, Owner, Result, Revision, Status,
+    lease::{Command, Keeper, Keepers, Order, RegistrationStatus},
 };
 
 /// How long a lease lives without renewal unless told otherwise.
@@ -25,7 +25,7 @@ const TTL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 #[must_use = "nothing is registered until the builder is awaited or `start` is called"]
 pub struct Register<'a> {
-    discovery: &'a Discovery,
+    keepers: &'a Keepers,
     instance: Instance,
     ttl: Option<Duration>,
     owner: Option<Owner>,
@@ -33,8 +33,8 @@ pub struct Register<'a> {
 }
 
 impl<'a> Register<'a> {
-    pub(crate) fn new(discovery: &'a Discovery, instance: Instance) -> Self {
-        Self { discovery, instance, ttl: Some(TTL), owner: None, on_conflict: OnConflict::Fail }
+    pub(crate) fn new(keepers: &'a Keepers, instance: Instance) -> Self {
+        Self { keepers, instance, ttl: Some(TTL), owner: None, on_conflict: OnConflict::Fail }
     }
 
     /// How long the entry outlives a process that died; 10 s unless told. The backend may round up.
@@ -77,12 +77,12 @@ impl<'a> Register<'a> {
     }
 
     fn attach(self, ack: Option<oneshot::Sender<Result<Revision>>>) -> Result<Registration> {
-        let backend = self.discovery.backend();
+        let backend = self.keepers.backend();
         if backend.registrar().is_none() {
-            return Err(self.discovery.unsupported("registrar"));
+            return Err(backend.info().lacks("registrar"));
         }
         if self.ttl.is_some() && backend.leases().is_none() {
-            return Err(self.discovery.unsupported("leases"));
+            return Err(backend.info().lacks("leases"));
         }
         let mut instance = self.instance;
         if instance.incarnation() == 0 {
@@ -98,7 +98,7 @@ impl<'a> Register<'a> {
             status,
             ack,
         };
-        let (keeper, id) = self.discovery.keepers().attach(self.ttl, order);
+        let (keeper, id) = self.keepers.attach(self.ttl, order);
         Ok(Registration {
             key: instance.key().clone(),
             keeper: Some(keeper),
@@ -280,49 +280,6 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Registration({}: {:?})", self.key, self.status.borrow().phase)
-    }
-}
-
-/// How a registration stands.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RegistrationStatus {
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// Since when.
-    pub since: Instant,
-    /// What went wrong, where something did.
-    pub cause: Option<Error>,
-    /// The revision of the last write that is known to be in effect.
-    pub revision: Option<Revision>,
-}
-
-/// Where a registration is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// Not registered yet.
-    Pending,
-    /// Registered, and kept so.
-    Active,
-    /// Registered as far as we know; the backend does not answer.
-    Suspect,
-    /// Gone, or about to be, for all we know: it is being put back.
-    Lost,
-    /// The backend says no; it will be asked again.
-    Refused,
-    /// Taken back.
-    Withdrawn,
-}
-
-impl RegistrationStatus {
-    fn pending() -> Self {
-        Self { phase: Phase::Pending, since: Instant::now(), cause: None, revision: None }
-    }
-
-    /// Whether others can find us, as far as we know.
-    pub fn is_active(&self) -> bool {
-        self.phase == Phase::Active
     }
 }
 

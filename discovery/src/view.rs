@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    Change, Discovery, Error, ErrorKind, Event, Instance, InstanceKey, Result, Revision, Scope, Snapshot,
-    watch::{Pulse, Watch},
+    Change, Error, ErrorKind, Event, Instance, InstanceKey, Result, Revision, Scope, Snapshot,
+    watch::{Hub, Pulse, Watch},
 };
 
 /// How long [`ViewBuilder`] waits for the first snapshot unless told otherwise.
@@ -210,7 +210,7 @@ impl Freshness {
 #[derive(Debug)]
 #[must_use = "a view is not open until the builder is awaited or `open` is called"]
 pub struct ViewBuilder<'a> {
-    discovery: &'a Discovery,
+    hub: &'a Hub,
     scope: Scope,
     first_wait: Duration,
     policy: Policy,
@@ -231,9 +231,9 @@ struct Guard {
 }
 
 impl<'a> ViewBuilder<'a> {
-    pub(crate) fn new(discovery: &'a Discovery, scope: Scope) -> Self {
+    pub(crate) fn new(hub: &'a Hub, scope: Scope) -> Self {
         let policy = Policy { stale_bound: Duration::MAX, guard: None, trust_empty: true };
-        Self { discovery, scope, first_wait: FIRST_WAIT, policy }
+        Self { hub, scope, first_wait: FIRST_WAIT, policy }
     }
 
     /// How long to wait for the first snapshot; 10 s unless told.
@@ -269,7 +269,7 @@ impl<'a> ViewBuilder<'a> {
     ///
     /// Outside a tokio runtime.
     pub fn open(self) -> View {
-        let watch = self.discovery.watch(self.scope.clone());
+        let watch = self.hub.watch(self.scope.clone());
         let freshness = Freshness {
             live: false,
             since: Instant::now(),

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use discovery::{
-    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, Revision, Scope,
-    ServiceName, Status, mem::Mem,
+    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, RegistrationStatus,
+    Revision, Scope, ServiceName, Status, mem::Mem,
 };
 use futures_util::StreamExt;
 use tokio::time;
@@ -213,6 +213,6 @@ async fn starting_returns_at_once_and_the_status_tells() {
     let discovery = Discovery::new(Mem::new());
     let mut registration = discovery.register(instance(1)).start().unwrap();
     assert_eq!(registration.status().phase, Phase::Pending);
-    registration.wait_for(|status| status.is_active()).await;
+    registration.wait_for(RegistrationStatus::is_active).await;
     assert_eq!(ids(&discovery).await, ["1"]);
 }

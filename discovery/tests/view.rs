@@ -142,10 +142,11 @@ async fn an_empty_set_passes_unless_distrusted() {
     outage(&mut view, upstream, &mut upstreams, []).await;
     assert_eq!(shown(&view), (snapshot(0, []), 0));
 
-    fn wary(view: ViewBuilder<'_>) -> ViewBuilder<'_> {
-        view.removal_guard(50, HOLD).distrust_empty()
-    }
     let (mut view, upstream, mut upstreams) = view_of(1..=10, wary).await;
     outage(&mut view, upstream, &mut upstreams, []).await;
     assert_eq!(shown(&view), (snapshot(0, 1..=10), 10));
+}
+
+fn wary(view: ViewBuilder<'_>) -> ViewBuilder<'_> {
+    view.removal_guard(50, HOLD).distrust_empty()
 }

@@ -7,6 +7,7 @@
 
 mod keeper;
 mod slot;
+mod status;
 
 use std::{
     collections::HashMap,
@@ -20,10 +21,8 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{
-    Backend, Instance, OnConflict, Owner, Result, Revision, backoff::Backoff,
-    registration::RegistrationStatus,
-};
+pub use self::status::{Phase, RegistrationStatus};
+use crate::{Backend, Instance, OnConflict, Owner, Result, Revision, backoff::Backoff};
 
 /// The keepers of one backend.
 pub(crate) struct Keepers {
@@ -36,6 +35,10 @@ pub(crate) struct Keepers {
 impl Keepers {
     pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff) -> Self {
         Self { backend, backoff, by_ttl: Mutex::default() }
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
     }
 
     /// Hands a registration to a keeper that has room, and returns its number there.

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Ack, Order};
+use super::{Ack, Order, Phase, RegistrationStatus};
 use crate::{
     Claim, Error, ErrorKind, Instance, LeaseId, OnConflict, Owner, Result, Revision,
     backoff::{Attempts, Backoff},
-    registration::{Phase, RegistrationStatus},
 };
 
 /// A registration. At most one write of it is under way at any time.

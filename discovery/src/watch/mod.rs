@@ -1,10 +1,11 @@
 //! Following a scope, through every kind of trouble.
 //!
 //! A backend's watch may fail and end; what a user sees does not. `resume` opens the backend's watch again and again,
-//! `hub` shares one upstream watch among all local watchers of a scope.
+//! `topic` knows what it said last and tells all local watchers of the scope, `hub` has the topics.
 
 mod hub;
 mod resume;
+mod topic;
 
 use std::{
     collections::VecDeque,
@@ -17,8 +18,8 @@ use std::{
 use futures_util::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 
-pub(crate) use self::hub::{Hub, Pulse};
-use self::hub::{Item, Topic};
+use self::topic::{Item, Topic};
+pub(crate) use self::{hub::Hub, topic::Pulse};
 use crate::{Change, Error, Result, Revision, Scope, Snapshot};
 
 /// What a [`Watch`] yields.

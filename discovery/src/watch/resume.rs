@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use futures_util::StreamExt;
 use tokio::time;
 
-use super::hub::Topic;
+use super::topic::Topic;
 use crate::{Backend, Error, ErrorKind, Scope, backoff::Backoff};
 
 /// Feeds `topic` from `backend` until the topic is gone or there is no point in going on.
