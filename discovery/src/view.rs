@@ -337,7 +337,7 @@ impl Follower {
             };
             tokio::select! {
                 event = watch.next() => match event {
-                    Some(Ok(event)) => self.take(&event),
+                    Some(Ok(event)) => self.take(&event, &watch),
                     Some(Err(error)) => return self.publish(|_, freshness| freshness.turn(false, Some(error))),
                     None => return,
                 },
@@ -346,8 +346,12 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take(&mut self, event: &Event, watch: &Watch) {
         match event {
+            // Nothing to distrust: show what all watchers of the scope share, instead of a copy of our own.
+            Event::Reset(_) | Event::Delta { .. } if self.policy.guard.is_none() => {
+                self.show(|snapshot| *snapshot = watch.latest());
+            }
             Event::Reset(newer) => {
                 let changes = self.guard(newer);
                 self.apply(newer.revision(), &changes);
@@ -367,11 +371,14 @@ impl Follower {
         if self.held.is_empty() {
             self.release = None;
         }
-        let held = self.held.len();
+        self.show(|snapshot| snapshot.apply(revision, changes));
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Snapshot)) {
         self.publish(|snapshot, freshness| {
-            snapshot.apply(revision, changes);
-            freshness.revision = Some(revision);
-            freshness.held = held;
+            change(snapshot);
+            freshness.revision = Some(snapshot.revision());
+            freshness.held = self.held.len();
             // Behind an outage the snapshot comes first and `Live` after it.
             if !freshness.live && freshness.cause.is_none() {
                 freshness.turn(true, None);

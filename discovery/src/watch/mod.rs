@@ -105,6 +105,11 @@ impl Watch {
         self.topic.scope()
     }
 
+    /// What is known of the scope now; it may be ahead of the events that are still to come.
+    pub(crate) fn latest(&self) -> Snapshot {
+        self.topic.latest()
+    }
+
     /// When the backend was last heard of.
     pub(crate) fn pulse(&self) -> &Arc<Pulse> {
         self.topic.pulse()

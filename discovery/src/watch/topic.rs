@@ -75,6 +75,11 @@ impl Topic {
         (known.chain(trouble).chain(end).collect(), self.watchers.subscribe())
     }
 
+    /// What is known now, which may be newer than what a watcher has heard.
+    pub(super) fn latest(&self) -> Snapshot {
+        self.state().snapshot.clone().unwrap_or_default()
+    }
+
     /// The revision up to which everything is known.
     pub(super) fn revision(&self) -> Option<Revision> {
         self.state().snapshot.as_ref().map(Snapshot::revision)
