@@ -149,3 +149,132 @@ pub(super) fn epoch_millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use discovery::{Error, ErrorKind, InstanceBuilder, InstanceKey, Revision};
+
+    use super::*;
+
+    fn ghost(name: &str, id: &str, change: impl Fn(InstanceBuilder) -> InstanceBuilder) -> Arc<Instance> {
+        let service = format!("local/test/{name}").parse().unwrap();
+        let builder = Instance::builder(service).id(id.parse().unwrap()).incarnation(1);
+        Arc::new(change(builder.endpoint(HTTP, "127.0.0.1", 80)).build().unwrap())
+    }
+
+    fn plain(name: &str, id: &str) -> Arc<Instance> {
+        ghost(name, id, |builder| builder)
+    }
+
+    fn reset(instances: impl IntoIterator<Item = Arc<Instance>>) -> Event {
+        Event::Reset(Snapshot::new(Revision(1), instances))
+    }
+
+    fn delta(changes: impl Into<Arc<[Change]>>) -> Event {
+        Event::Delta { revision: Revision(2), changes: changes.into() }
+    }
+
+    /// The messages that the events lead to, in short: `+`, `~` or `-` and the coordinate without its place.
+    fn told(events: &[Event]) -> Vec<String> {
+        let mut fold = Fold::new("local/test/pacman".parse().unwrap());
+        let messages = events.iter().flat_map(|event| fold.take(event, Duration::ZERO));
+        let short = |sign: &str, coordinate: &Coordinate| {
+            format!("{sign}{}", coordinate.to_string().replace(".test.local", ""))
+        };
+        messages
+            .map(|message| match message {
+                Message::Created(ghost) => short("+", &ghost.coordinate),
+                Message::Changed(ghost) => short("~", &ghost.coordinate),
+                Message::Removed { coordinate } => short("-", &coordinate),
+                Message::Ready => "ready".into(),
+                Message::Stale { .. } => "stale".into(),
+                Message::Live => "live".into(),
+                Message::Heartbeat { .. } => unreachable!("no event is a heartbeat"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_state_ends_with_ready_and_leaves_the_server_out() {
+        assert_eq!(told(&[reset([])]), ["ready"]);
+        let all = [plain("pacman", "1"), plain("inky", "2"), plain("blinky", "3")];
+        assert_eq!(told(&[reset(all)]), ["+3.blinky", "+2.inky", "ready"]);
+    }
+
+    #[test]
+    fn each_step_is_told_and_repetitions_are_not() {
+        let draining = ghost("inky", "1", |builder| builder.status(Status::Draining));
+        let steps = delta([
+            Change::Put(plain("inky", "1")),
+            Change::Put(plain("inky", "1")),
+            Change::Put(draining.clone()),
+            Change::Remove(draining.key().clone()),
+            Change::Remove(draining.key().clone()),
+        ]);
+        assert_eq!(told(&[reset([]), steps]), ["ready", "+1.inky", "~1.inky", "-1.inky"]);
+    }
+
+    #[test]
+    fn behind_an_outage_only_the_difference_is_told() {
+        let outage = Event::Stale(Error::new(ErrorKind::Unavailable, "gone"));
+        let before = reset([plain("inky", "1"), plain("inky", "2")]);
+        let after = reset([plain("inky", "2"), plain("inky", "3")]);
+        assert_eq!(
+            told(&[before, outage, after, Event::Live]),
+            ["+1.inky", "+2.inky", "ready", "stale", "-1.inky", "+3.inky", "live"]
+        );
+    }
+
+    #[test]
+    fn an_outage_from_the_start_is_told_before_anything_is_known() {
+        let outage = Event::Stale(Error::new(ErrorKind::Unavailable, "gone"));
+        assert_eq!(
+            told(&[outage, reset([plain("inky", "1")]), Event::Live]),
+            ["stale", "+1.inky", "ready", "live"]
+        );
+    }
+
+    #[test]
+    fn who_came_back_unseen_left_and_came() {
+        let reborn = ghost("inky", "1", |builder| builder.incarnation(2));
+        let before = reset([plain("inky", "1")]);
+        assert_eq!(told(&[before, reset([reborn])]), ["+1.inky", "ready", "-1.inky", "+1.inky"]);
+    }
+
+    #[test]
+    fn what_has_no_coordinate_is_no_ghost() {
+        let deep = Arc::new(Instance::builder("local/test/a/b".parse().unwrap()).build().unwrap());
+        let flat = Arc::new(Instance::builder("local/test".parse().unwrap()).build().unwrap());
+        let gone = Change::Remove(InstanceKey::new("local/test/a/b".parse().unwrap(), deep.id().clone()));
+        assert_eq!(told(&[reset([deep, flat]), delta([gone])]), ["ready"]);
+    }
+
+    #[test]
+    fn the_frames_are_those_of_the_sample() {
+        let json = |message: &Message| serde_json::to_string(message).unwrap();
+        let inky = Ghost::of(&plain("inky", "1f")).unwrap();
+        assert_eq!(
+            json(&Message::Created(inky.clone())),
+            r#"{"action":"created","coordinate":"1f.inky.test.local","host":"127.0.0.1","port":80,"status":"up"}"#
+        );
+        let homeless = ghost("inky", "1f", |builder| builder.endpoints([]));
+        assert_eq!(
+            json(&Message::Changed(Ghost::of(&homeless).unwrap())),
+            r#"{"action":"changed","coordinate":"1f.inky.test.local","status":"up"}"#
+        );
+        let coordinate = inky.coordinate;
+        assert_eq!(
+            json(&Message::Removed { coordinate }),
+            r#"{"action":"removed","coordinate":"1f.inky.test.local"}"#
+        );
+        assert_eq!(json(&Message::Ready), r#"{"action":"ready"}"#);
+        assert_eq!(json(&Message::Heartbeat { time: 7 }), r#"{"action":"heartbeat","time":7}"#);
+        assert_eq!(
+            json(&Message::Stale { since: 7, reason: "\"".into() }),
+            r#"{"action":"stale","since":7,"reason":"\""}"#
+        );
+        assert_eq!(json(&Message::Live), r#"{"action":"live"}"#);
+    }
+}
