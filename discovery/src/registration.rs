@@ -180,10 +180,11 @@ impl Registration {
         &mut self,
         condition: impl FnMut(&RegistrationStatus) -> bool,
     ) -> RegistrationStatus {
-        match self.status.wait_for(condition).await {
-            Ok(status) => status.clone(),
-            Err(_) => std::future::pending().await,
+        // The guard that this gives is let go of before the next await: it may not cross threads, our future may.
+        if let Ok(status) = self.status.wait_for(condition).await {
+            return status.clone();
         }
+        std::future::pending().await
     }
 
     /// Replaces the data, and waits until the backend has it. Owner and incarnation stay.
