@@ -12,7 +12,10 @@
 //! Two streams on one node share the watch on the server, which the client removes when the last of them is dropped.
 //! All streams use the same kind of watch: the server confuses two kinds on one node.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use discovery::{
     Error, ErrorKind, Result,
@@ -23,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use zookeeper_client::{self as zk, EventType};
 
 use crate::{
-    session::{Room, SharedSession, revision},
+    session::{Room, Session, revision},
     store::{Store, answers, named},
 };
 
@@ -51,7 +54,7 @@ struct Watch {
     /// Dropped before the session, to which it says that the watch is to be removed.
     watcher: zk::PersistentWatcher,
     _room: Room,
-    session: SharedSession,
+    session: Arc<Session>,
     store: Store,
     range: Range,
     /// The zxid up to which everything was reported.
@@ -151,7 +154,7 @@ impl Watch {
         let failed = |trouble| self.session.failed(trouble).not_applied();
         let deleted = hints.iter().filter(|(_, hint)| hint.was_deleted);
         let parents = deleted.map(|(key, _)| self.store.layout().node(&key.parent()));
-        let parents: std::collections::BTreeSet<_> = parents.collect();
+        let parents: BTreeSet<_> = parents.collect();
         let parents = parents.iter().map(|parent| self.session.client().check_stat(parent)).collect();
         let patience = self.patience();
         let reading = self.store.read_all(&self.session, hints.keys().cloned().collect());

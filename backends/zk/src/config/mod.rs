@@ -160,7 +160,7 @@ impl fmt::Debug for ZkConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("call_timeout", &self.call_timeout)
             .field("max_record", &self.max_record)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,7 +206,7 @@ impl ZkConfigBuilder {
     /// The path under which everything is, such as `cn` or `/apps/cn`; created when it is missing. The root of the
     /// server if never called.
     pub fn chroot(mut self, path: impl AsRef<str>) -> Self {
-        self.chroot = path.as_ref().trim_matches('/').to_owned();
+        self.chroot = path.as_ref().into();
         self
     }
 

@@ -10,7 +10,7 @@ use discovery::{Error, Grant, LeaseId, Result};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use zookeeper_client as zk;
 
-use super::{Session, SharedSession, Task, lease_id, lease_lost};
+use super::{Session, Task, lease_id, lease_lost};
 use crate::config::ZkConfig;
 
 /// The leases of one handle.
@@ -21,7 +21,7 @@ pub(crate) struct LeaseSessions {
 }
 
 struct Lease {
-    session: SharedSession,
+    session: Arc<Session>,
     ttl: Duration,
     /// When it ends unless it is renewed before.
     deadline: Instant,
@@ -42,7 +42,7 @@ impl LeaseSessions {
     }
 
     /// The session of a lease.
-    pub(crate) fn session(&self, id: LeaseId) -> Result<SharedSession> {
+    pub(crate) fn session(&self, id: LeaseId) -> Result<Arc<Session>> {
         self.lock().get(&id).map(|lease| lease.session.clone()).ok_or_else(|| lease_lost(id))
     }
 
@@ -86,7 +86,7 @@ impl LeaseSessions {
     }
 
     /// Takes a lease off the list and ends its session, once the requests under way have let go of it.
-    fn forget(&self, id: LeaseId) -> Option<SharedSession> {
+    fn forget(&self, id: LeaseId) -> Option<Arc<Session>> {
         let lease = self.lock().remove(&id)?;
         lease.session.end();
         Some(lease.session)

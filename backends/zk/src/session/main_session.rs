@@ -9,7 +9,7 @@ use futures_util::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Session, SharedSession, Task};
+use super::{Session, Task};
 use crate::config::ZkConfig;
 
 /// Opens the main session when it is first needed, and another one when it is over.
@@ -20,7 +20,7 @@ pub(crate) struct Main {
     opening: Mutex<Option<Opening>>,
 }
 
-type Opening = Shared<BoxFuture<'static, Result<SharedSession>>>;
+type Opening = Shared<BoxFuture<'static, Result<Arc<Session>>>>;
 
 impl Main {
     pub(crate) fn new(config: Arc<ZkConfig>) -> Self {
@@ -32,7 +32,7 @@ impl Main {
     /// # Errors
     ///
     /// Why none could be opened; the next call tries again.
-    pub(crate) async fn session(&self, deadline: Instant) -> Result<SharedSession> {
+    pub(crate) async fn session(&self, deadline: Instant) -> Result<Arc<Session>> {
         let opening = {
             let mut slot = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
             match slot.as_ref().map(|opening| (opening, opening.peek())) {
@@ -48,7 +48,7 @@ impl Main {
     }
 
     /// The session if there is one now.
-    pub(crate) fn present(&self) -> Option<SharedSession> {
+    pub(crate) fn present(&self) -> Option<Arc<Session>> {
         let slot = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref()?.peek()?.as_ref().ok().filter(|session| !session.is_over()).cloned()
     }

@@ -291,6 +291,3 @@ pub(crate) fn lease_id(session: i64) -> LeaseId {
 fn lease_lost(lease: LeaseId) -> Error {
     Error::new(ErrorKind::LeaseLost, format!("lease {lease} is gone; grant a new one"))
 }
-
-/// A session that several callers share.
-pub(crate) type SharedSession = Arc<Session>;

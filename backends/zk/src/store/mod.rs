@@ -31,7 +31,10 @@
 //! again behind a `sync`, since the server that was read from may lag behind.
 
 mod commit;
+mod memory;
+mod multi;
 mod scan;
+mod view;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -47,11 +50,12 @@ use tokio::{
 };
 use zookeeper_client as zk;
 
+use self::memory::Memory;
 use crate::{
     config::ZkConfig,
     error::{SCHEME, Trouble},
     path::Layout,
-    session::{Horizon, LeaseSessions, Main, Session, SharedSession, lease_id, revision},
+    session::{Horizon, LeaseSessions, Main, Session, lease_id, revision},
     watch,
 };
 
@@ -69,6 +73,7 @@ struct Inner {
     main: Main,
     leases: Arc<LeaseSessions>,
     horizon: Horizon,
+    memory: Memory,
     in_flight: Semaphore,
     /// One at a time makes missing directories, or each of many writers would make all of them.
     making: Semaphore,
@@ -82,6 +87,7 @@ impl Store {
             main: Main::new(config.clone()),
             leases: Arc::default(),
             horizon: Horizon::default(),
+            memory: Memory::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             making: Semaphore::new(1),
             config,
@@ -111,8 +117,15 @@ impl Store {
     }
 
     /// The session for reads, permanent entries and watches; connected.
-    pub(crate) async fn main(&self, deadline: Instant) -> Result<SharedSession> {
+    pub(crate) async fn main(&self, deadline: Instant) -> Result<Arc<Session>> {
         let session = self.0.main.session(deadline).await?;
+        session.ready(deadline).await?;
+        Ok(session)
+    }
+
+    /// The session of a lease, whose ephemeral nodes it alone can create; connected.
+    async fn leased(&self, lease: LeaseId, deadline: Instant) -> Result<Arc<Session>> {
+        let session = self.0.leases.session(lease)?;
         session.ready(deadline).await?;
         Ok(session)
     }

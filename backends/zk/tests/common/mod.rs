@@ -1,32 +1,32 @@
-//! What all tests of this backend need: a server, a proxy in front of it, and handles.
+//! What all tests of this backend need: handles on a server, a follower of a range, waiting with a limit.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use discovery::{
-    Backend, ErrorKind, LeaseId, Leases, Locator, Result, Revision,
+    Backend, Error, Leases, Result, Revision,
     kv::{Entry, Key, Kv, KvChange, KvUpdate, KvUpdates, Range},
 };
-use discovery_testbed::{Proxy, ZooKeeper};
 use discovery_zk::{Zk, ZkConfig};
 use futures_util::StreamExt;
+use tokio::time::{Instant, sleep, timeout};
+use zookeeper_client as raw;
 
-/// How long a test waits for what must happen, on a loaded machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// How long a test waits for what must happen, also on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// A session timeout that tests can wait for.
-pub(crate) const SHORT: Duration = Duration::from_millis(1500);
+/// The session timeout of [`zk`]: short enough to be waited for.
+pub(crate) const SESSION: Duration = Duration::from_millis(1500);
 
-/// A backend at `authority`, as a locator has it between `zk://` and the chroot.
+/// A backend at `authority`: what a locator has between `zk://` and the chroot `/cn`.
 pub(crate) fn zk(authority: &str) -> Zk {
-    zk_with(authority, "session_timeout=1500ms&call_timeout=5s")
+    zk_at(&format!("{authority}/cn?session_timeout=1500ms"))
 }
 
-/// A backend with options of its own.
-pub(crate) fn zk_with(authority: &str, options: &str) -> Zk {
-    let locator: Locator = format!("zk://{authority}/cn?{options}").parse().unwrap();
-    Zk::new(ZkConfig::from_locator(&locator).unwrap())
+/// A backend at what a locator has behind `zk://`.
+pub(crate) fn zk_at(locator: &str) -> Zk {
+    Zk::new(ZkConfig::from_locator(&format!("zk://{locator}").parse().unwrap()).unwrap())
 }
 
 pub(crate) fn kv(zk: &Zk) -> &dyn Kv {
@@ -41,78 +41,104 @@ pub(crate) fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
+pub(crate) fn everything() -> Range {
+    Range::Subtree(Key::root())
+}
+
+/// The keys and values of a range, as text.
+pub(crate) async fn listed(zk: &Zk, range: &Range) -> Vec<String> {
+    let entries = kv(zk).scan(range).await.unwrap().entries;
+    entries.iter().map(|entry| format!("{}={}", entry.key.as_str(), entry.value.escape_ascii())).collect()
+}
+
+/// A stranger: a client that knows nothing of this crate.
+pub(crate) async fn stranger(authority: &str) -> raw::Client {
+    raw::Client::connect(authority).await.unwrap()
+}
+
+/// Has a stranger write a node, with the nodes above it.
+pub(crate) async fn plant(stranger: &raw::Client, path: &str, data: &[u8]) {
+    let options = raw::CreateMode::Persistent.with_acls(raw::Acls::anyone_all());
+    if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+        stranger.mkdir(parent, &options).await.unwrap();
+    }
+    stranger.create(path, data, &options).await.unwrap();
+}
+
 /// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + SOON;
+    let end = Instant::now() + SOON;
     while !condition().await {
-        assert!(tokio::time::Instant::now() < end, "not within {SOON:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Waits for something that must happen soon.
+/// Waits for something that must happen.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
+    timeout(SOON, future).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"))
 }
 
-/// A watch, and the entries that it has told of.
+/// A watch and what it has told so far.
 pub(crate) struct Follower {
     updates: KvUpdates,
-    pub(crate) entries: std::collections::BTreeMap<Key, Entry>,
+    pub(crate) entries: BTreeMap<Key, Entry>,
     pub(crate) revision: Revision,
-    /// Every change since the last look, in order.
+    /// Every change behind the first reset, in order.
     pub(crate) changes: Vec<KvChange>,
 }
 
 impl Follower {
-    /// Follows a range, from its first reset on.
-    pub(crate) async fn start(zk: &Zk, range: Range) -> Result<Self> {
-        let mut follower = Self {
-            updates: kv(zk).watch(&range, None),
-            entries: Default::default(),
-            revision: Revision(0),
-            changes: Vec::new(),
-        };
-        follower.next().await?;
-        Ok(follower)
+    /// Follows a range; returns behind the first reset.
+    pub(crate) async fn start(zk: &Zk, range: &Range) -> Result<Self> {
+        let updates = kv(zk).watch(range, None);
+        let mut follower =
+            Self { updates, entries: BTreeMap::new(), revision: Revision(0), changes: Vec::new() };
+        match follower.next().await? {
+            KvUpdate::Reset(_) => Ok(follower),
+            other => panic!("{other:?} before a reset"),
+        }
     }
 
-    /// Takes the next update; checks that revisions do not decrease.
-    pub(crate) async fn next(&mut self) -> Result<()> {
+    /// Takes the next update, and checks that revisions do not decrease.
+    pub(crate) async fn next(&mut self) -> Result<KvUpdate> {
         let update = soon("an update", self.updates.next()).await.expect("an error before the end")?;
-        let revision = match update {
+        let revision = match &update {
             KvUpdate::Reset(scan) => {
-                self.entries = scan.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+                let entries = scan.entries.iter().cloned();
+                self.entries = entries.map(|entry| (entry.key.clone(), entry)).collect();
                 scan.revision
             }
             KvUpdate::Delta { revision, changes } => {
-                for change in &changes {
+                for change in changes {
                     match change {
                         KvChange::Put(entry) => self.entries.insert(entry.key.clone(), entry.clone()),
                         KvChange::Delete(key) => self.entries.remove(key),
                     };
                 }
-                self.changes.extend(changes);
-                revision
+                self.changes.extend_from_slice(changes);
+                *revision
             }
-            KvUpdate::Progress(revision) => revision,
+            KvUpdate::Progress(revision) => *revision,
         };
-        assert!(revision >= self.revision, "{revision:?} after {:?}", self.revision);
+        assert!(revision >= self.revision, "{revision:?} behind {:?}", self.revision);
         self.revision = revision;
-        Ok(())
+        Ok(update)
     }
 
-    /// Takes updates until the entries are as wanted.
+    /// Takes updates until something is as wanted.
     pub(crate) async fn until(&mut self, what: &str, mut wanted: impl FnMut(&Self) -> bool) {
-        let end = tokio::time::Instant::now() + SOON;
+        let end = Instant::now() + SOON;
         while !wanted(self) {
-            assert!(tokio::time::Instant::now() < end, "not within {SOON:?}: {what}; has {:?}", self.entries);
-            self.next().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            assert!(Instant::now() < end, "not within {SOON:?}: {what}; there is {:?}", self.entries);
+            if let Err(error) = self.next().await {
+                panic!("{what}: {error:?}");
+            }
         }
     }
 
-    /// Takes updates until the stream fails; checks that it ends with that.
-    pub(crate) async fn failure(&mut self) -> discovery::Error {
+    /// Takes updates until the stream fails, and checks that this is its end.
+    pub(crate) async fn failure(&mut self) -> Error {
         loop {
             if let Err(error) = self.next().await {
                 assert!(soon("the end", self.updates.next()).await.is_none(), "an item behind the error");
@@ -123,5 +149,10 @@ impl Follower {
 
     pub(crate) fn value(&self, text: &str) -> Option<&[u8]> {
         self.entries.get(&key(text)).map(|entry| &entry.value[..])
+    }
+
+    /// Whether a key was ever reported as gone.
+    pub(crate) fn saw_removal(&self, text: &str) -> bool {
+        self.changes.iter().any(|change| matches!(change, KvChange::Delete(gone) if *gone == key(text)))
     }
 }

@@ -1,0 +1,182 @@
+//! Watches: that they tell everything, once there is trouble nothing, and leave nothing behind.
+
+use std::time::Duration;
+
+use discovery::{
+    Backend, ErrorKind,
+    kv::{Key, KvUpdate, Range, Txn},
+};
+use discovery_testbed::{Proxy, ZooKeeper};
+use tokio::time::Instant;
+
+use crate::common::*;
+
+#[tokio::test]
+async fn a_watch_tells_what_is_there_and_what_happens() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let kv = kv(&zk);
+    kv.commit(Txn::new().put(&key("a/1"), "x").put(&key("b/1"), "x")).await.unwrap();
+    let mut children = Follower::start(&zk, &Range::Children(key("a"))).await.unwrap();
+    let mut subtree = Follower::start(&zk, &Range::Subtree(key("a"))).await.unwrap();
+    assert_eq!((children.value("a/1"), children.entries.len()), (Some(&b"x"[..]), 1));
+
+    kv.commit(Txn::new().put(&key("a/1"), "y").put(&key("a/2"), "x").put(&key("a/s/3"), "x")).await.unwrap();
+    kv.commit(Txn::new().put(&key("b/1"), "y")).await.unwrap();
+    let deleted = kv.commit(Txn::new().delete(&key("a/1"))).await.unwrap();
+    let last = kv.commit(Txn::new().put(&key("a/last"), "x")).await.unwrap();
+    children.until("the last", |f| f.value("a/last").is_some()).await;
+    subtree.until("the last", |f| f.value("a/last").is_some()).await;
+    let keys = |f: &Follower| f.entries.keys().map(|key| key.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(keys(&children), ["a/2", "a/last"]);
+    assert_eq!(keys(&subtree), ["a/2", "a/last", "a/s/3"]);
+    assert!(deleted < last && children.revision >= last && subtree.revision >= last);
+}
+
+#[tokio::test]
+async fn a_deletion_comes_with_its_revision() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    kv(&zk).commit(Txn::new().put(&key("a/1"), "x")).await.unwrap();
+    let mut follower = Follower::start(&zk, &Range::Children(key("a"))).await.unwrap();
+    let deleted = kv(&zk).commit(Txn::new().delete(&key("a/1"))).await.unwrap();
+    follower.until("the deletion", |f| f.saw_removal("a/1")).await;
+    assert_eq!(follower.revision, deleted);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_can_be_watched() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let mut follower = Follower::start(&zk, &Range::Children(key("not/yet"))).await.unwrap();
+    assert!(follower.entries.is_empty());
+    for round in 0..3 {
+        kv(&zk).commit(Txn::new().put(&key("not/yet/1"), "x")).await.unwrap();
+        follower.until("it is there", |f| f.value("not/yet/1").is_some()).await;
+        kv(&zk).commit(Txn::new().delete(&key("not/yet/1"))).await.unwrap();
+        follower.until("it is gone", |f| f.entries.is_empty()).await;
+        // The directories go as well, as the server does to containers when it cleans up.
+        let cli = server.cli();
+        cli.run(["delete", "/cn/not/yet"]).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        cli.run(["delete", "/cn/not"]).await.unwrap();
+    }
+    assert!(
+        follower.changes.iter().all(|change| change.key() == &key("not/yet/1")),
+        "{:?}",
+        follower.changes
+    );
+}
+
+#[tokio::test]
+async fn an_idle_watch_shows_that_it_lives() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let mut follower = Follower::start(&zk, &Range::Children(key("a"))).await.unwrap();
+    let elsewhere = kv(&zk).commit(Txn::new().put(&key("b"), "x")).await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(follower.next().await.unwrap(), KvUpdate::Progress(_)));
+    }
+    assert!(follower.revision >= elsewhere);
+}
+
+#[tokio::test]
+async fn a_cut_ends_a_watch_and_the_next_one_knows_all() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let (zk, writer) = (zk(&proxy.address().to_string()), zk(&server.connect_string()));
+    for round in 0..5 {
+        let mut follower = None;
+        eventually("a new watch", async || {
+            follower = Follower::start(&zk, &Range::Children(key("a"))).await.ok();
+            follower.is_some()
+        })
+        .await;
+        let mut follower = follower.unwrap();
+        assert_eq!(follower.entries.len(), round);
+        proxy.cut().await;
+        kv(&writer).commit(Txn::new().put(&key(&format!("a/{round}")), "x")).await.unwrap();
+        let error = follower.failure().await;
+        assert!(error.is_transient() && error.to_string().starts_with("zk: watch: "), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_noticed_in_time() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    // A server that grants far more than was asked for, so that the client itself would be slow to notice.
+    for timeout in ["1500ms", "300ms"] {
+        let zk = zk_at(&format!("{}/cn?session_timeout={timeout}", proxy.address()));
+        let bound = zk.info().capabilities().detects_silence_within;
+        let mut follower = Follower::start(&zk, &everything()).await.unwrap();
+        proxy.black_hole().await;
+        let start = Instant::now();
+        let error = follower.failure().await;
+        // With room for a busy machine.
+        assert!(start.elapsed() < bound + Duration::from_secs(1), "{:?}, not {bound:?}", start.elapsed());
+        assert!(error.is_transient(), "{error:?}");
+        proxy.pass().await;
+    }
+}
+
+#[tokio::test]
+async fn watches_on_one_key_do_not_know_of_each_other() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let (a, below) = (Range::Children(key("a")), Range::Children(key("a/b")));
+    let mut stays = Follower::start(&zk, &a).await.unwrap();
+    for n in 0..20 {
+        let goes = Follower::start(&zk, &a).await.unwrap();
+        let goes_too = Follower::start(&zk, &below).await.unwrap();
+        drop(goes);
+        drop(goes_too);
+        let late = Follower::start(&zk, &a).await.unwrap();
+        kv(&zk).commit(Txn::new().put(&key(&format!("a/{n}")), "x")).await.unwrap();
+        stays.until("the news", |f| f.entries.len() == n + 1).await;
+        drop(late);
+    }
+    assert_eq!(watched(&server).await, ["/cn/a"]);
+    drop(stays);
+    eventually("the server forgets the watch", async || watched(&server).await.is_empty()).await;
+    kv(&zk).commit(Txn::new().put(&key("a/x"), "x")).await.expect("the session lives on");
+}
+
+#[tokio::test]
+async fn many_changes_are_all_told_in_the_end() {
+    let Some(server) = ZooKeeper::builder().unsynced().start_or_skip().await else { return };
+    let (zk, writer) = (zk(&server.connect_string()), zk(&server.connect_string()));
+    let mut follower = Follower::start(&zk, &Range::Subtree(Key::root())).await.unwrap();
+    let mut state = std::collections::BTreeMap::new();
+    let mut random = 12345_u64;
+    for n in 0..1500_u32 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let k = key(&format!("s{}/{}", (random >> 33) % 3, (random >> 40) % 20));
+        if (random >> 50).is_multiple_of(3) {
+            kv(&writer).commit(Txn::new().delete(&k)).await.unwrap();
+            state.remove(&k);
+        } else {
+            kv(&writer).commit(Txn::new().put(&k, n.to_string())).await.unwrap();
+            state.insert(k, n.to_string());
+        }
+    }
+    let same = |f: &Follower| {
+        f.entries.len() == state.len() && state.iter().all(|(k, v)| f.value(k.as_str()) == Some(v.as_bytes()))
+    };
+    follower.until("the same state", same).await;
+}
+
+#[tokio::test]
+async fn a_range_that_may_not_be_read_is_no_empty_range() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let owner = zk_at(&format!("me:secret@{}/cn?acl=creator", server.connect_string()));
+    kv(&owner).commit(Txn::new().put(&key("a/1"), "x")).await.unwrap();
+    let zk = zk(&server.connect_string());
+    let error = Follower::start(&zk, &Range::Children(key("a"))).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+}
+
+/// The paths that a server has watches on.
+async fn watched(server: &ZooKeeper) -> Vec<String> {
+    let watches = server.four_letter_word("wchp").await.unwrap();
+    watches.lines().filter(|line| line.starts_with('/')).map(str::to_owned).collect()
+}
