@@ -1,0 +1,118 @@
+//! What a transaction is about, as it was read or as it is remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use discovery::{
+    Revision,
+    kv::{Guard, Key, Op, Txn},
+};
+use tokio::time::Instant;
+use zookeeper_client as zk;
+
+use super::{Store, answers};
+use crate::{
+    error::Trouble,
+    path::{Stripe, keys_of},
+    session::{Session, revision},
+};
+
+/// The nodes of a transaction's keys, and the versions of their stripes.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// The versions of the stripes; empty if nothing was read, in the hope that no key exists.
+    pub(super) stripes: BTreeMap<Stripe, i32>,
+    /// The nodes that exist.
+    pub(super) nodes: BTreeMap<Key, Node>,
+    /// The keys whose directory has a child that keeps it.
+    pub(super) kept: BTreeSet<Key>,
+    /// Whether the server had caught up with its leader when it was read.
+    pub(super) is_synced: bool,
+}
+
+/// A node that exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) created: Revision,
+    pub(super) modified: Revision,
+    /// Of its data; starts at 0 whenever the node is created.
+    pub(super) version: i32,
+    /// The session that it lives with; 0 for none.
+    pub(super) owner: i64,
+    pub(super) is_entry: bool,
+    pub(super) has_children: bool,
+}
+
+impl From<zk::Stat> for Node {
+    fn from(stat: zk::Stat) -> Self {
+        Self {
+            created: revision(stat.czxid),
+            modified: revision(stat.mzxid),
+            version: stat.version,
+            owner: stat.ephemeral_owner,
+            is_entry: stat.data_length > 0,
+            has_children: stat.num_children > 0,
+        }
+    }
+}
+
+impl View {
+    /// Whether a guard holds in it.
+    pub(super) fn confirms(&self, guard: &Guard) -> bool {
+        let entry = self.nodes.get(guard.key()).filter(|node| node.is_entry);
+        match guard {
+            Guard::Absent(_) => entry.is_none(),
+            Guard::Unmodified(_, revision) => entry.is_some_and(|entry| entry.modified == *revision),
+            Guard::Alive(_, revision) => entry.is_some_and(|entry| entry.created == *revision),
+        }
+    }
+
+    /// Whether an operation makes a permanent entry of a directory with something in it.
+    fn fills_directory(&self, op: &Op) -> bool {
+        let node = self.nodes.get(op.key());
+        matches!(op, Op::Put { lease: None, .. })
+            && node.is_some_and(|node| node.has_children && !node.is_entry)
+    }
+}
+
+impl Store {
+    /// Reads the stripes of a transaction and then its keys, in one flight; behind a `sync` if there are doubts.
+    /// `None` if a stripe does not exist yet.
+    pub(super) async fn look(
+        &self,
+        session: &Session,
+        txn: &Txn,
+        deadline: Instant,
+        doubts: bool,
+    ) -> Result<Option<View>, Trouble> {
+        let keys = keys_of(txn);
+        let stripes: BTreeSet<_> = keys.iter().map(|key| Stripe::of(key)).collect();
+        let sync =
+            if doubts { Some(session.sync(self.horizon().get())) } else { session.catch_up(self.horizon()) };
+        let mut view = View { is_synced: sync.is_some(), ..View::default() };
+        let nodes = stripes.iter().map(|stripe| self.layout().stripe_node(*stripe));
+        let nodes = nodes.chain(keys.iter().map(|key| self.layout().node(key)));
+        let asked = nodes.map(|node| session.client().check_stat(&node)).collect();
+        session.caught_up(deadline, sync).await?;
+        let mut stats = answers(session, deadline, asked).await.into_iter();
+        for (stripe, stat) in stripes.into_iter().zip(stats.by_ref()) {
+            let Some(stat) = stat? else { return Ok(None) };
+            view.stripes.insert(stripe, stat.version);
+        }
+        for (key, stat) in keys.into_iter().zip(stats) {
+            if let Some(stat) = stat? {
+                session.has_applied(stat.czxid.max(stat.mzxid).max(stat.pzxid), self.horizon());
+                view.nodes.insert(key.clone(), Node::from(stat));
+            }
+        }
+        for op in txn.ops() {
+            if view.fills_directory(op) {
+                let keep = self.layout().keep_node(op.key());
+                if session.call(deadline, session.client().check_stat(&keep)).await?.is_some() {
+                    view.kept.insert(op.key().clone());
+                }
+            }
+        }
+        self.0.memory.note(&view.stripes);
+        Ok(Some(view))
+    }
+}
