@@ -49,6 +49,7 @@
 
 mod backend;
 mod backoff;
+pub mod balance;
 mod capability;
 mod client;
 mod codec;
