@@ -16,8 +16,13 @@ fn locator(zk: &ZooKeeper) -> String {
     format!("zk://{}/cn", zk.address())
 }
 
-pub(crate) async fn server(zk: &ZooKeeper, more: &[&str]) -> Demo {
-    let args = ["server", "--port", "0", "--drain", "0s", "--backend", &locator(zk)];
+async fn server(zk: &ZooKeeper, more: &[&str]) -> Demo {
+    server_on(zk, 0, more).await
+}
+
+pub(crate) async fn server_on(zk: &ZooKeeper, port: u16, more: &[&str]) -> Demo {
+    let (port, locator) = (port.to_string(), locator(zk));
+    let args = ["server", "--drain", "0s", "--port", &port, "--backend", &locator];
     Demo::start(args.iter().chain(more)).await
 }
 
