@@ -27,17 +27,17 @@ use zookeeper_client::{self as zk, EventType};
 
 use crate::{
     session::{Room, Session, revision},
-    store::{Store, answers, named},
+    store::{Reader, answers, named},
 };
 
 /// How many events are taken together, at most.
 const GATHERED: usize = 1000;
 
 /// Follows a range until there is trouble.
-pub(crate) fn follow(store: Store, range: Range) -> KvUpdates {
-    let updates = stream::try_unfold(Phase::New(store, range), |phase| async {
+pub(crate) fn follow(reader: Arc<Reader>, range: Range) -> KvUpdates {
+    let updates = stream::try_unfold(Phase::New(reader, range), |phase| async {
         let (update, watch) = match phase {
-            Phase::New(store, range) => Watch::open(store, range).await?,
+            Phase::New(reader, range) => Watch::open(reader, range).await?,
             Phase::Open(mut watch) => (watch.next().await?, watch),
         };
         Ok(Some((update, Phase::Open(watch))))
@@ -46,7 +46,7 @@ pub(crate) fn follow(store: Store, range: Range) -> KvUpdates {
 }
 
 enum Phase {
-    New(Store, Range),
+    New(Arc<Reader>, Range),
     Open(Box<Watch>),
 }
 
@@ -55,7 +55,7 @@ struct Watch {
     watcher: zk::PersistentWatcher,
     _room: Room,
     session: Arc<Session>,
-    store: Store,
+    reader: Arc<Reader>,
     range: Range,
     /// The zxid up to which everything was reported.
     reported: i64,
@@ -74,25 +74,25 @@ struct Hint {
 
 impl Watch {
     /// Sets the watch and reads the range.
-    async fn open(store: Store, range: Range) -> Result<(KvUpdate, Box<Self>)> {
-        store.layout().check(range.top())?;
-        let deadline = store.deadline();
-        let session = store.main(deadline).await?;
-        let top = store.layout().node(range.top());
+    async fn open(reader: Arc<Reader>, range: Range) -> Result<(KvUpdate, Box<Self>)> {
+        reader.layout().check(range.top())?;
+        let deadline = reader.deadline();
+        let session = reader.session(deadline).await?;
+        let top = reader.layout().node(range.top());
         let room = session.room_for_watch(&top)?;
         let set = session.client().watch(&top, zk::AddWatchMode::PersistentRecursive);
         let watcher =
             session.call(deadline, set).await.map_err(|trouble| session.failed(trouble).not_applied())?;
-        let scan = store.scan_on(&session, &range).await?;
+        let scan = reader.scan_on(&session, &range).await?;
         let reported = scan.revision.0.cast_signed();
-        let watch = Self { watcher, _room: room, session, store, range, reported, heard: Instant::now() };
+        let watch = Self { watcher, _room: room, session, reader, range, reported, heard: Instant::now() };
         Ok((KvUpdate::Reset(scan), Box::new(watch)))
     }
 
     /// The next news. May be dropped only together with the watch: events that were taken would be lost.
     async fn next(&mut self) -> Result<KvUpdate> {
         loop {
-            let idle = sleep_until(self.heard + self.store.config().probe_interval());
+            let idle = sleep_until(self.heard + self.reader.config().probe_interval());
             let event = tokio::select! {
                 biased;
                 event = self.watcher.changed() => Some(event),
@@ -112,7 +112,7 @@ impl Watch {
     /// Asks for a sign of life, from the leader of the ensemble. Events that happened before the answer have arrived
     /// before it; returns the first if there is one.
     async fn probe(&mut self) -> Result<Option<zk::WatchedEvent>> {
-        let target = self.store.horizon().get();
+        let target = self.reader.horizon().get();
         let sync = self.session.sync(target);
         self.session
             .caught_up(self.patience(), Some(sync))
@@ -136,7 +136,7 @@ impl Watch {
                 return Err(self.interrupted(event.session_state));
             }
             self.reported = self.reported.max(event.zxid);
-            if let Some(key) = self.store.layout().key(&event.path).filter(|key| self.range.contains(key)) {
+            if let Some(key) = self.reader.layout().key(&event.path).filter(|key| self.range.contains(key)) {
                 let hint = hints.entry(key).or_default();
                 hint.may_have_been |= event.event_type != EventType::NodeCreated;
                 hint.was_deleted |= event.event_type == EventType::NodeDeleted;
@@ -153,11 +153,11 @@ impl Watch {
         }
         let failed = |trouble| self.session.failed(trouble).not_applied();
         let deleted = hints.iter().filter(|(_, hint)| hint.was_deleted);
-        let parents = deleted.map(|(key, _)| self.store.layout().node(&key.parent()));
+        let parents = deleted.map(|(key, _)| self.reader.layout().node(&key.parent()));
         let parents: BTreeSet<_> = parents.collect();
         let parents = parents.iter().map(|parent| self.session.client().check_stat(parent)).collect();
         let patience = self.patience();
-        let reading = self.store.read_all(&self.session, hints.keys().cloned().collect());
+        let reading = self.reader.read_all(&self.session, hints.keys().cloned().collect());
         let nodes = self.session.call(patience, reading).await.map_err(failed)?;
         let mut newest = self.reported;
         for parent in answers(&self.session, patience, parents).await {
@@ -166,11 +166,11 @@ impl Watch {
         let mut entries = BTreeMap::new();
         for node in nodes {
             newest = newest.max(node.stat.mzxid);
-            if let Some(entry) = self.store.entry(&self.session, node.key, node.data, &node.stat) {
+            if let Some(entry) = self.reader.entry(&self.session, node.key, node.data, &node.stat) {
                 entries.insert(entry.key.clone(), entry);
             }
         }
-        self.session.has_applied(newest, self.store.horizon());
+        self.session.has_applied(newest, self.reader.horizon());
         self.reported = newest;
         self.heard = Instant::now();
         let changes = hints.into_iter().filter_map(|(key, hint)| match entries.remove(&key) {
@@ -182,7 +182,7 @@ impl Watch {
 
     /// How long to wait for an answer before the server counts as silent.
     fn patience(&self) -> Instant {
-        let config = self.store.config();
+        let config = self.reader.config();
         Instant::now() + config.probe_interval().min(config.call_timeout())
     }
 

@@ -9,7 +9,7 @@ use discovery::{
 use tokio::time::Instant;
 use zookeeper_client as zk;
 
-use super::{Store, acquire, answers, memory::zxid, multi::Multi, view::View};
+use super::{Store, answers, memory::zxid, multi::Multi, reader::acquire, view::View};
 use crate::{
     error::Trouble,
     path::{Stripe, keys_of},
@@ -28,27 +28,30 @@ const OP_OVERHEAD: usize = 128;
 impl Store {
     /// Carries out a transaction.
     pub(super) async fn apply(&self, txn: &Txn) -> Result<Revision> {
-        txn.check(self.config().max_record())?;
-        self.layout().check_txn(txn)?;
+        let reader = &*self.reader;
+        txn.check(reader.config().max_record())?;
+        reader.layout().check_txn(txn)?;
         self.check_size(txn)?;
         let lease = lease_of(txn)?;
-        let deadline = self.deadline();
-        let _place = self.admit(deadline).await?;
+        let deadline = reader.deadline();
+        let _place = reader.admit(deadline).await?;
         let session = match lease {
             Some(lease) => self.leased(lease, deadline).await?,
-            None => self.main(deadline).await?,
+            None => reader.session(deadline).await?,
         };
         let owner = lease.map_or(0, |_| session.id());
         // What should all be new is written without a look, since the server itself refuses what exists; and so is
         // what nobody else seems to have written since we did.
-        let mut guess =
-            if is_all_new(txn) { Some(View::default()) } else { self.0.memory.recall(txn, owner) };
+        let mut guess = if is_all_new(txn) { Some(View::default()) } else { self.memory.recall(txn, owner) };
         let mut doubts = false;
         for _ in 0..ATTEMPTS {
             let view = match guess.take() {
                 Some(view) => view,
-                None => match self.look(&session, txn, deadline, doubts).await {
-                    Ok(Some(view)) => view,
+                None => match reader.look(&session, txn, deadline, doubts).await {
+                    Ok(Some(view)) => {
+                        self.memory.note(&view.stripes);
+                        view
+                    }
                     Ok(None) => {
                         self.make_missing(&session, txn, deadline).await?;
                         continue;
@@ -64,13 +67,13 @@ impl Store {
                 doubts = true;
                 continue;
             }
-            let (steps, answer) = Multi::new(self, &session, txn, &view)?.send();
+            let (steps, answer) = Multi::new(reader, &session, txn, &view)?.send();
             match session.call(deadline, answer).await {
                 Ok(results) => {
                     // If nothing had to be written, all is as it was at the latest revision that we know.
-                    let zxid = zxid(&results).unwrap_or_else(|| self.horizon().get());
-                    session.has_applied(zxid, self.horizon());
-                    self.0.memory.learn(steps, &results, owner);
+                    let zxid = zxid(&results).unwrap_or_else(|| reader.horizon().get());
+                    session.has_applied(zxid, reader.horizon());
+                    self.memory.learn(steps, &results, owner);
                     return Ok(revision(zxid));
                 }
                 Err(trouble) if trouble.is(&zk::Error::NoNode) => {
@@ -91,7 +94,7 @@ impl Store {
             Op::Put { value, .. } => value.len(),
             Op::Delete(_) => 0,
         };
-        let path = |op: &Op| self.layout().node(op.key()).len();
+        let path = |op: &Op| self.reader.layout().node(op.key()).len();
         let bytes: usize = txn.ops().iter().map(|op| size(op) + path(op) + OP_OVERHEAD).sum();
         if bytes > TXN_MAX {
             return Err(Error::invalid(format!(
@@ -103,9 +106,9 @@ impl Store {
 
     /// Creates what a transaction needs and does not find: the chroot, the stripes, the directories of its keys.
     async fn make_missing(&self, session: &Session, txn: &Txn, deadline: Instant) -> Result<()> {
-        let _turn = acquire(&self.0.making, deadline).await?;
+        let _turn = acquire(&self.making, deadline).await?;
         let failed = |trouble| session.failed(trouble).not_applied();
-        let (layout, keys) = (self.layout(), keys_of(txn));
+        let (layout, keys) = (self.reader.layout(), keys_of(txn));
         let permanent = |node| (node, zk::CreateMode::Persistent);
         let top = layout.chroot_nodes().map(str::to_owned).chain([layout.epoch_node()]).map(permanent);
         let directories = layout.directories(keys.iter().copied());
@@ -127,7 +130,7 @@ impl Store {
             // The first write under a new chroot: make them all while we are at it.
             missing.extend(Stripe::all().map(|stripe| permanent(layout.stripe_node(stripe))));
         }
-        let acl = self.config().acl();
+        let acl = self.reader.config().acl();
         let created =
             missing.iter().map(|(node, mode)| session.client().create(node, b"", &mode.with_acls(acl)));
         for created in answers(session, deadline, created.collect()).await {

@@ -10,7 +10,7 @@ use discovery::{
 use zookeeper_client as zk;
 
 use super::{
-    Store,
+    Reader,
     view::{Node, View},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 
 /// A multi being put together.
 pub(super) struct Multi<'s> {
-    store: &'s Store,
+    reader: &'s Reader,
     session: &'s Session,
     writer: zk::MultiWriter<'s>,
     steps: Vec<Step>,
@@ -47,9 +47,9 @@ pub(super) enum Step {
 }
 
 impl<'s> Multi<'s> {
-    pub(super) fn new(store: &'s Store, session: &'s Session, txn: &Txn, view: &View) -> Result<Self> {
+    pub(super) fn new(reader: &'s Reader, session: &'s Session, txn: &Txn, view: &View) -> Result<Self> {
         let writer = session.client().new_multi_writer();
-        let mut multi = Self { store, session, writer, steps: Vec::new(), moved: BTreeSet::new() };
+        let mut multi = Self { reader, session, writer, steps: Vec::new(), moved: BTreeSet::new() };
         for op in txn.ops() {
             match op {
                 Op::Put { key, value, lease } => multi.put(key, value, *lease, view)?,
@@ -60,12 +60,12 @@ impl<'s> Multi<'s> {
         for guard in txn.guards() {
             // What is written is checked by the writing; what is absent, by its stripe.
             if let (false, Some(node)) = (written.contains(guard.key()), view.nodes.get(guard.key())) {
-                let path = store.layout().node(guard.key());
+                let path = reader.layout().node(guard.key());
                 multi.step(Step::Other, |writer| writer.add_check_version(&path, node.version))?;
             }
         }
         for stripe in keys_of(txn).into_iter().map(Stripe::of).collect::<BTreeSet<_>>() {
-            let (path, version) = (store.layout().stripe_node(stripe), view.stripes.get(&stripe).copied());
+            let (path, version) = (reader.layout().stripe_node(stripe), view.stripes.get(&stripe).copied());
             if multi.moved.contains(&stripe) {
                 multi.step(Step::Count(stripe), |writer| writer.add_set_data(&path, b"", version))?;
             } else if let Some(version) = version {
@@ -84,12 +84,12 @@ impl<'s> Multi<'s> {
     }
 
     fn put(&mut self, key: &Key, value: &Bytes, lease: Option<LeaseId>, view: &View) -> Result<()> {
-        let path = self.store.layout().node(key);
+        let path = self.reader.layout().node(key);
         let (owner, mode) = match lease {
             Some(_) => (self.session.id(), zk::CreateMode::Ephemeral),
             None => (0, zk::CreateMode::Persistent),
         };
-        let options = mode.with_acls(self.store.config().acl());
+        let options = mode.with_acls(self.reader.config().acl());
         match view.nodes.get(key) {
             Some(Node { is_entry: true, owner: present, version, .. }) if *present == owner => {
                 return self.set(key, &path, value, *version);
@@ -109,7 +109,7 @@ impl<'s> Multi<'s> {
                 self.set(key, &path, value, *version)?;
                 if !view.kept.contains(key) {
                     // The directory may be a container, which would be reaped with its last child, data or not.
-                    let keep = self.store.layout().keep_node(key);
+                    let keep = self.reader.layout().keep_node(key);
                     self.step(Step::Other, |writer| writer.add_create(&keep, b"", &options))?;
                 }
                 return Ok(());
@@ -125,7 +125,7 @@ impl<'s> Multi<'s> {
 
     fn delete(&mut self, key: &Key, view: &View) -> Result<()> {
         let Some(node) = view.nodes.get(key).filter(|node| node.is_entry) else { return Ok(()) };
-        let path = self.store.layout().node(key);
+        let path = self.reader.layout().node(key);
         self.moved.insert(Stripe::of(key));
         self.step(Step::Delete(key.clone()), |writer| {
             if node.has_children {

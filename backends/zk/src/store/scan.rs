@@ -9,7 +9,7 @@ use discovery::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use zookeeper_client as zk;
 
-use super::Store;
+use super::Reader;
 use crate::{
     error::Trouble,
     session::{Session, revision},
@@ -26,7 +26,13 @@ pub(crate) struct Read {
     pub(crate) stat: zk::Stat,
 }
 
-impl Store {
+impl Reader {
+    /// The entries of a range.
+    pub(super) async fn scan(&self, range: &Range) -> Result<Scan> {
+        let session = self.session(self.deadline()).await?;
+        self.scan_on(&session, range).await
+    }
+
     /// The entries of a range, read on one session.
     ///
     /// Not one moment in time: what changes while it is being read may be in it or not. A watch that was set before

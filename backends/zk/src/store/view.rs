@@ -9,7 +9,7 @@ use discovery::{
 use tokio::time::Instant;
 use zookeeper_client as zk;
 
-use super::{Store, answers};
+use super::{Reader, answers};
 use crate::{
     error::Trouble,
     path::{Stripe, keys_of},
@@ -74,7 +74,7 @@ impl View {
     }
 }
 
-impl Store {
+impl Reader {
     /// Reads the stripes of a transaction and then its keys, in one flight; behind a `sync` if there are doubts.
     /// `None` if a stripe does not exist yet.
     pub(super) async fn look(
@@ -112,7 +112,6 @@ impl Store {
                 }
             }
         }
-        self.0.memory.note(&view.stripes);
         Ok(Some(view))
     }
 }

@@ -16,12 +16,9 @@ use zookeeper_client as raw;
 /// How long a test waits for what must happen, also on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// The session timeout of [`zk`]: short enough to be waited for.
-pub(crate) const SESSION: Duration = Duration::from_millis(1500);
-
 /// A backend at `authority`: what a locator has between `zk://` and the chroot `/cn`.
 pub(crate) fn zk(authority: &str) -> Zk {
-    zk_at(&format!("{authority}/cn?session_timeout=1500ms"))
+    zk_at(&format!("{authority}/cn"))
 }
 
 /// A backend at what a locator has behind `zk://`.

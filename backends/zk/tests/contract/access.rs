@@ -72,7 +72,11 @@ async fn tls_shows_and_asks_for_certificates() {
     let at = server.connect_string();
     let locator: Locator = format!("zk://{at}/cn?tls_ca={ca}&{identity}&acl=creator").parse().unwrap();
     let connected = Connectors::new().with(discovery_zk::connector()).connect(&locator).await.unwrap();
-    connected.kv().unwrap().commit(Txn::new().put(&key("a"), "x")).await.unwrap();
+    // The server opens its TLS port behind the one that the testbed waits for.
+    eventually("a first write", async || {
+        connected.kv().unwrap().commit(Txn::new().put(&key("a"), "x")).await.is_ok()
+    })
+    .await;
 
     let address = server.address();
     let tls = Tls::new(authority).unwrap().identity(client.certificate(), client.key()).unwrap();

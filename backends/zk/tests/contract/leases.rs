@@ -7,11 +7,12 @@ use discovery::{
     kv::{Range, Txn},
 };
 use discovery_testbed::{Proxy, ZooKeeper};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::common::*;
 
-const TTL: Duration = Duration::from_secs(1);
+/// Short enough to be waited for, long enough for a busy machine.
+const TTL: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn an_entry_lives_with_its_lease() {
@@ -32,9 +33,9 @@ async fn an_entry_lives_with_its_lease() {
     let until = Instant::now() + TTL * 2;
     while Instant::now() < until {
         assert_eq!(leases.renew(grant.id).await.unwrap(), TTL);
-        follower.next().await.unwrap();
+        sleep(TTL / 10).await;
     }
-    assert!(follower.changes.is_empty(), "renewed for longer than its ttl: {:?}", follower.changes);
+    assert_eq!(listed(&reader, &everything()).await, ["a/1=x"], "renewed for longer than its ttl");
 
     // Nobody renews it, although the client goes on to ping.
     let last = Instant::now();
@@ -64,7 +65,8 @@ async fn what_is_revoked_is_gone_when_that_returns() {
 async fn an_expired_session_is_a_lost_lease() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let proxy = Proxy::start(server.address()).unwrap();
-    let (zk, observer) = (zk(&proxy.address().to_string()), zk(&server.connect_string()));
+    let zk = zk_at(&format!("{}/cn?session_timeout=2s", proxy.address()));
+    let observer = crate::common::zk(&server.connect_string());
     let lease = leases(&zk).grant(TTL).await.unwrap().id;
     let k = key("a/1");
     kv(&zk).commit(Txn::new().put_leased(&k, "x", lease)).await.unwrap();
@@ -161,10 +163,13 @@ async fn nothing_is_left_of_a_handle() {
     let lease = leases(&zk).grant(SOON).await.unwrap().id;
     leases(&zk).grant(SOON).await.unwrap();
     kv(&zk).commit(Txn::new().put_leased(&key("a"), "x", lease)).await.unwrap();
-    let follower = Follower::start(&zk, &everything()).await.unwrap();
+    let mut follower = Follower::start(&zk, &everything()).await.unwrap();
     assert_eq!(sessions(&server).await, 3);
+    let dropped = Instant::now();
     drop(zk);
     eventually("the leases end", async || sessions(&server).await == 1).await;
+    follower.until("the entry is gone", |f| f.entries.is_empty()).await;
+    assert!(dropped.elapsed() < SOON / 2, "by their ttl only");
     drop(follower);
     eventually("the last session ends", async || sessions(&server).await == 0).await;
 }

@@ -70,7 +70,7 @@ async fn a_service_that_does_not_exist_can_be_watched() {
 #[tokio::test]
 async fn an_idle_watch_shows_that_it_lives() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
-    let zk = zk(&server.connect_string());
+    let zk = zk_at(&format!("{}/cn?session_timeout=3s", server.connect_string()));
     let mut follower = Follower::start(&zk, &Range::Children(key("a"))).await.unwrap();
     let elsewhere = kv(&zk).commit(Txn::new().put(&key("b"), "x")).await.unwrap();
     for _ in 0..3 {
@@ -105,7 +105,7 @@ async fn silence_is_noticed_in_time() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let proxy = Proxy::start(server.address()).unwrap();
     // A server that grants far more than was asked for, so that the client itself would be slow to notice.
-    for timeout in ["1500ms", "300ms"] {
+    for timeout in ["3s", "300ms"] {
         let zk = zk_at(&format!("{}/cn?session_timeout={timeout}", proxy.address()));
         let bound = zk.info().capabilities().detects_silence_within;
         let mut follower = Follower::start(&zk, &everything()).await.unwrap();
