@@ -203,7 +203,7 @@ impl Keeper {
             Reply::Wrote { draft, lease, outcome } => {
                 let lost =
                     outcome.as_ref().err().filter(|error| error.kind() == ErrorKind::LeaseLost).cloned();
-                if let Err(refusal) = slot.wrote(draft, lease, outcome) {
+                if let Err(refusal) = slot.wrote(draft, lease, outcome, &tenure) {
                     return self.finish(id, Some(refusal));
                 }
                 if let Some(error) = lost {

@@ -157,13 +157,17 @@ impl Slot {
         draft: Draft,
         lease: Option<LeaseId>,
         outcome: Result<Revision>,
+        tenure: &Tenure,
     ) -> Result<()> {
         self.busy = false;
         match outcome {
             Ok(revision) => {
-                self.answer(draft.version, &Ok(revision));
+                let version = draft.version;
                 self.written = Some(Written { draft, lease, revision });
                 self.trouble = None;
+                // First the status: whoever is told that it is done may look there at once.
+                self.report(tenure);
+                self.answer(version, &Ok(revision));
             }
             // The lease's own doing; there will be another one.
             Err(error) if error.kind() == ErrorKind::LeaseLost => {}
