@@ -53,6 +53,8 @@ pub mod balance;
 mod capability;
 mod client;
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod connect;
 mod endpoint;
 mod error;
