@@ -108,17 +108,24 @@ impl Browser {
 
     /// A page in a window of its own.
     pub(crate) async fn open(&self, url: &str) -> Tab {
+        self.tab().await.on(url).await
+    }
+
+    /// A page on a phone.
+    pub(crate) async fn open_on_phone(&self, url: &str) -> Tab {
+        let tab = self.tab().await;
+        let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
+        tab.call("Emulation.setDeviceMetricsOverride", phone).await;
+        tab.call("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
+        tab.on(url).await
+    }
+
+    async fn tab(&self) -> Tab {
         let target = json!({ "url": "about:blank", "newWindow": true, "width": 1280, "height": 800 });
         let target = self.call(None, "Target.createTarget", target).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = self.call(None, "Target.attachToTarget", attach).await;
-        let session = attached["sessionId"].as_str().unwrap().to_owned();
-        let tab = Tab { browser: self.clone(), session };
-        tab.call("Page.enable", json!({})).await;
-        tab.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WITNESS })).await;
-        tab.call("Page.navigate", json!({ "url": url })).await;
-        tab.until("document.readyState === 'complete'").await;
-        tab
+        Tab { browser: self.clone(), session: attached["sessionId"].as_str().unwrap().to_owned() }
     }
 
     async fn call(&self, session: Option<&str>, method: &str, params: Value) -> Value {
@@ -186,18 +193,19 @@ impl Tab {
         }
     }
 
-    /// Looks like a phone from now on.
-    pub(crate) async fn as_phone(&self) {
-        let phone = json!({ "width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": true });
-        self.call("Emulation.setDeviceMetricsOverride", phone).await;
-        self.call("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
-    }
-
     /// Keeps a picture among the build's temporary files, for people.
     pub(crate) async fn picture(&self, name: &str) {
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
         let bytes = BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png")), bytes).unwrap();
+    }
+
+    async fn on(self, url: &str) -> Self {
+        self.call("Page.enable", json!({})).await;
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WITNESS })).await;
+        self.call("Page.navigate", json!({ "url": url })).await;
+        self.until("document.readyState === 'complete'").await;
+        self
     }
 
     async fn call(&self, method: &str, params: Value) -> Value {

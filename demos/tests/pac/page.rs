@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     browser::{Browser, Tab},
     demo::Demo,
-    eventually,
+    eventually, http,
     zookeeper::{ghost, server_on},
 };
 
@@ -26,12 +26,12 @@ async fn until_gone(page: &Tab, coordinate: &str) {
     page.until(&format!("document.querySelector('[data-coordinate={coordinate:?}]') === null")).await;
 }
 
-/// Waits until no ghost hides another one.
+/// Waits until seven ghosts are there and none hides another one.
 async fn until_spread(page: &Tab) {
     page.until(
         "(() => {
             const at = [...document.querySelectorAll('[data-coordinate]')].map((el) => el.getBoundingClientRect());
-            return at.every((a, i) => at.every((b, j) => i === j || Math.hypot(a.x - b.x, a.y - b.y) > a.width));
+            return at.length === 7 && at.every((a, i) => at.every((b, j) => i === j || Math.hypot(a.x - b.x, a.y - b.y) > a.width));
         })()",
     )
     .await;
@@ -122,22 +122,25 @@ async fn the_page_is_good_to_look_at() {
         ghosts.push(ghost(&zk, &[name]).await);
     }
     let page = browser.open(server.url()).await;
-    page.until("document.querySelectorAll('[data-state=up]').length === 7").await;
-    until_spread(&page).await;
-    page.picture("pac").await;
     let own = browser.open(ghosts[0].url()).await;
     own.until("document.body.dataset.status === 'active'").await;
     own.until("document.querySelectorAll('#peers li').length === 2").await;
     own.picture("pac-ghost").await;
-    page.as_phone().await;
-    page.until("innerWidth === 390").await;
-    // As wide as the phone: nothing sticks out.
-    page.until("document.documentElement.scrollWidth <= 390").await;
+    let phone = browser.open_on_phone(server.url()).await;
+    until_spread(&phone).await;
+    // Nothing sticks out.
+    phone.until("innerWidth === 390 && document.documentElement.scrollWidth <= 390").await;
+    phone.picture("pac-phone").await;
     until_spread(&page).await;
-    page.picture("pac-phone").await;
+    http::post(&format!("{}shutdown", ghosts[4].url()), "").await;
+    page.until("document.querySelector('[data-state=leaving]') !== null").await;
+    page.picture("pac").await;
     zk.kill().unwrap();
     until_connection(&page, "stale").await;
+    until_connection(&phone, "stale").await;
     page.picture("pac-stale").await;
     eventually("the ghosts notice as well", async || ghosts[0].state().await["status"] != "active").await;
-    assert_sound(&page).await;
+    for seen in [&page, &phone, &own] {
+        assert_sound(seen).await;
+    }
 }
