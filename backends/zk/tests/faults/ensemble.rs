@@ -1,0 +1,51 @@
+//! Three servers, of which one or two are lost.
+
+use discovery_testbed::ZooKeeperEnsemble;
+use tokio::time::sleep;
+
+use crate::stage::{BRIEF, STEADY, Stage, eventually};
+
+async fn played_on_three() -> Option<(ZooKeeperEnsemble, Stage)> {
+    let ensemble = ZooKeeperEnsemble::start_or_skip(3).await?;
+    let address = ensemble.connect_string();
+    let stage = Stage::set(&address, STEADY, &address).await;
+    Some((ensemble, stage))
+}
+
+#[tokio::test]
+async fn the_leader_dies_and_nobody_leaves() {
+    let Some((ensemble, mut stage)) = played_on_three().await else { return };
+    let leader = ensemble.leader().await.unwrap();
+    ensemble.servers()[leader].kill().unwrap();
+    stage.recovered([1, 1]).await;
+    stage.owner.update_all().await;
+    ensemble.restart(leader).unwrap();
+    ensemble.wait_for_quorum().await.unwrap();
+    stage.recovered([0, 0]).await;
+    stage.assert_nobody_left();
+    stage.cleared(ensemble.servers()).await;
+}
+
+#[tokio::test]
+async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
+    let Some((ensemble, mut stage)) = played_on_three().await else { return };
+    let (lost, left) = ensemble.servers().split_at(2);
+    for server in lost {
+        server.kill().unwrap();
+    }
+    eventually("both notice", async || {
+        let live = [&stage.owner, &stage.witness].into_iter().filter(|client| !client.is_stale()).count();
+        (live > 0).then(|| format!("{live} do not"))
+    })
+    .await;
+    // The server that is left goes on trying, and so do its clients.
+    sleep(BRIEF).await;
+    assert!(left[0].role().await.is_err());
+    for index in 0..lost.len() {
+        ensemble.restart(index).unwrap();
+    }
+    ensemble.wait_for_quorum().await.unwrap();
+    stage.recovered([1, 1]).await;
+    stage.assert_nobody_left();
+    stage.cleared(ensemble.servers()).await;
+}

@@ -1,0 +1,58 @@
+//! ZooKeeper ends sessions whose owners live.
+
+use std::time::Duration;
+
+use discovery_testbed::{Proxy, ZooKeeper};
+use futures_util::future::join_all;
+
+use crate::{
+    intruder,
+    stage::{Stage, ephemerals},
+};
+
+/// How long the owner's sessions live. Tells them apart from those of the witness; nobody waits for it.
+const TTL: Duration = Duration::from_secs(8);
+
+/// A server, a line to it that can be cut, and a stage whose owner is at the end of that line.
+async fn cuttable() -> Option<(ZooKeeper, Proxy, Stage)> {
+    let server = ZooKeeper::start_or_skip().await?;
+    let proxy = Proxy::start(server.address()).unwrap();
+    let stage = Stage::set(&proxy.address().to_string(), TTL, &server.connect_string()).await;
+    Some((server, proxy, stage))
+}
+
+#[tokio::test]
+async fn a_lease_that_was_ended_is_replaced() {
+    let Some((server, _proxy, mut stage)) = cuttable().await else { return };
+    let sessions = intruder::sessions(&server, TTL).await;
+    assert_eq!(sessions.len(), 2, "one to read and watch, and one lease for all registrations");
+    for lease in intruder::holders(&server).await.intersection(&sessions) {
+        intruder::end(&server, *lease).await;
+    }
+    stage.recovered([0, 0]).await;
+    // The owner reads and watches on another session, and so it saw the truth like everybody.
+    assert_eq!(stage.owner.history.departures(), stage.witness.history.departures());
+    let now = intruder::sessions(&server, TTL).await;
+    assert_eq!((now.len(), now.intersection(&sessions).count()), (2, 1), "another lease, the same reader");
+    stage.cleared(&[server]).await;
+}
+
+#[tokio::test]
+async fn a_thousand_registrations_come_back_with_their_latest_data() {
+    let Some((server, proxy, mut stage)) = cuttable().await else { return };
+    stage.owner.populate(1000..2000).await;
+    stage.recovered([0, 0]).await;
+    let sessions = intruder::sessions(&server, TTL).await;
+    proxy.refuse().await;
+    join_all(sessions.iter().map(|session| intruder::end(&server, *session))).await;
+    // The latest data are those that were asked for while nothing was registered.
+    let updated = async {
+        proxy.pass().await;
+        stage.owner.update_all().await;
+    };
+    updated.await;
+    stage.recovered([1, 0]).await;
+    stage.assert_owner_left_once();
+    assert_eq!(ephemerals(&server).await.len(), stage.wanted().len());
+    stage.cleared(&[server]).await;
+}
