@@ -18,23 +18,29 @@ use crate::{Instance, InstanceKey};
 pub struct Candidate {
     instance: Arc<Instance>,
     load: Arc<Load>,
+    /// As [`Candidate::weight`] says. Kept here so that a pick that weighs candidates up need not visit instances.
+    weight: u32,
 }
 
 impl Candidate {
     /// A candidate without load; for tests of tables.
     pub fn new(instance: Arc<Instance>) -> Self {
-        Self { instance, load: Arc::default() }
+        Self::with_load(instance, Arc::default())
     }
 
     /// A candidate whose failures are reported.
     pub(super) fn reporting(instance: Arc<Instance>, reports: Reports) -> Self {
         let load = Load { reports: Some(reports), ..Load::default() };
-        Self { instance, load: Arc::new(load) }
+        Self::with_load(instance, Arc::new(load))
     }
 
     /// The same candidate with newer data. The load goes on.
     pub(super) fn renewed(&self, instance: Arc<Instance>) -> Self {
-        Self { instance, load: self.load.clone() }
+        Self::with_load(instance, self.load.clone())
+    }
+
+    fn with_load(instance: Arc<Instance>, load: Arc<Load>) -> Self {
+        Self { weight: instance.weight().max(1), instance, load }
     }
 
     /// The instance.
@@ -44,7 +50,7 @@ impl Candidate {
 
     /// The share of traffic it is to get, relative to its siblings: at least 1, for whoever is a candidate gets some.
     pub fn weight(&self) -> u32 {
-        self.instance.weight().max(1)
+        self.weight
     }
 
     /// How many picks of it are under way, here in this balancer.

@@ -1,8 +1,8 @@
 //! The same for the same key.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
-use imbl::Vector;
+use imbl::{OrdMap, Vector};
 
 use super::{Candidate, Draw, Policy, Table, digest};
 use crate::InstanceKey;
@@ -11,7 +11,7 @@ use crate::InstanceKey;
 const WINDOW: usize = 32;
 
 /// How many candidates a bin has on average: at most this, and at least an eighth of it.
-const BIN: usize = 64;
+const BIN: usize = 32;
 
 /// The same instance for the same [key](super::Balancer::pick_for), and nearly all keys stay where they are when
 /// instances come and go. Without a key, [`pick`](super::Balancer::pick) takes a random one.
@@ -57,6 +57,8 @@ struct Ring {
     bins: Vector<Arc<[Point]>>,
     order: u32,
     len: usize,
+    /// How many points there are of each weight.
+    weights: OrdMap<u32, usize>,
 }
 
 /// A candidate on the ring.
@@ -70,7 +72,7 @@ struct Point {
 
 impl Default for Ring {
     fn default() -> Self {
-        Self { bins: Vector::unit(Arc::default()), order: 0, len: 0 }
+        Self { bins: Vector::unit(Arc::default()), order: 0, len: 0, weights: OrdMap::new() }
     }
 }
 
@@ -95,20 +97,8 @@ impl Table for Ring {
 
     fn pick(&self, draw: &mut Draw) -> Option<&Arc<Candidate>> {
         let key = draw.key();
-        let mut best = None;
-        let mut smallest = f64::INFINITY;
-        for point in self.behind(key).take(WINDOW.min(self.len)) {
-            #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-            let uniform = (digest::mix(key, point.at) >> 11) as f64 / (1_u64 << 53) as f64;
-            // -ln(1 - u) is at least u, which is enough to rule out nearly all without a logarithm.
-            if uniform * point.stride < smallest {
-                let exponential = -(-uniform).ln_1p() * point.stride;
-                if exponential < smallest {
-                    (best, smallest) = (Some(&point.candidate), exponential);
-                }
-            }
-        }
-        best
+        let winner = if self.weights.len() <= 1 { self.least(key) } else { self.least_exponential(key) };
+        winner.map(|point| &point.candidate)
     }
 
     fn publish(&self) -> Box<dyn Table> {
@@ -117,13 +107,18 @@ impl Table for Ring {
 }
 
 impl Ring {
-    /// The points from `at` on, once around and on.
-    fn behind(&self, at: u64) -> impl Iterator<Item = &Point> {
-        let first = self.bin(at);
-        let skip = self.bins.get(first).map_or(0, |bin| bin.partition_point(|point| point.at < at));
-        let bins = (0..).map(move |step| &self.bins[(first + step) % self.bins.len()]);
-        let skips = iter::once(skip).chain(iter::repeat(0));
-        bins.zip(skips).flat_map(|(bin, skip)| &bin[skip..])
+    /// The runs of points that compete for `key`: those from its place on the ring on, once around at most.
+    fn behind(&self, key: u64) -> impl Iterator<Item = &[Point]> {
+        let first = self.bin(key);
+        let mut skip = self.bins.get(first).map_or(0, |bin| bin.partition_point(|point| point.at < key));
+        let mut left = WINDOW.min(self.len);
+        (first..).map_while(move |number| {
+            let bin = self.bins.get(number % self.bins.len()).filter(|_| left > 0)?;
+            let run = &bin[std::mem::take(&mut skip)..];
+            let run = &run[..run.len().min(left)];
+            left -= run.len();
+            Some(run)
+        })
     }
 
     /// The number of the bin that `at` belongs to.
@@ -132,11 +127,48 @@ impl Ring {
         at.checked_shr(u64::BITS - self.order).map_or(0, |bin| usize::try_from(bin).unwrap_or(0))
     }
 
+    /// The point with the least digest for a key: where all weights are the same, the logarithm changes no order.
+    fn least(&self, key: u64) -> Option<&Point> {
+        let mut least = u64::MAX;
+        let mut winner = None;
+        for run in self.behind(key) {
+            for point in run {
+                let digest = digest::mix(key, point.at);
+                if digest <= least {
+                    (winner, least) = (Some(point), digest);
+                }
+            }
+        }
+        winner
+    }
+
+    /// The point that draws the smallest exponential for a key.
+    fn least_exponential(&self, key: u64) -> Option<&Point> {
+        let mut least = f64::INFINITY;
+        let mut winner = None;
+        for run in self.behind(key) {
+            for point in run {
+                #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+                let uniform = (digest::mix(key, point.at) >> 11) as f64 / (1_u64 << 53) as f64;
+                // -ln(1 - u) is at least u, which rules out most without a logarithm.
+                if uniform * point.stride < least {
+                    let exponential = -(1.0 - uniform).ln() * point.stride;
+                    if exponential < least {
+                        (winner, least) = (Some(point), exponential);
+                    }
+                }
+            }
+        }
+        winner
+    }
+
     fn insert(&mut self, point: Point) {
+        let weight = point.candidate.weight();
         let number = self.bin(point.at);
         let bin = &self.bins[number];
         let (before, behind) = bin.split_at(bin.partition_point(|other| other.rank() < point.rank()));
         let bin = before.iter().cloned().chain([point]).chain(behind.iter().cloned()).collect();
+        *self.weights.entry(weight).or_default() += 1;
         self.bins.set(number, bin);
         self.len += 1;
     }
@@ -147,11 +179,18 @@ impl Ring {
         let bin = &self.bins[number];
         let left: Arc<[Point]> =
             bin.iter().filter(|point| point.candidate.instance().key() != key).cloned().collect();
-        self.len -= bin.len() - left.len();
+        if left.len() < bin.len() {
+            self.len -= 1;
+            let same = self.weights.get(&candidate.weight()).map_or(0, |count| count - 1);
+            match same {
+                0 => self.weights.remove(&candidate.weight()),
+                _ => self.weights.insert(candidate.weight(), same),
+            };
+        }
         self.bins.set(number, left);
     }
 
-    /// Makes 2^order bins. Takes a look at everything, but only after as many changes as there are points.
+    /// Makes 2^order bins. Takes a look at everything, but only after changes in proportion to that.
     fn divide(&mut self, order: u32) {
         let mut bins = vec![Vec::new(); 1 << order];
         let all: Vec<Point> = self.bins.iter().flat_map(|bin| bin.iter().cloned()).collect();
