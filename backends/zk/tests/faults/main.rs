@@ -13,6 +13,7 @@ mod connection;
 mod ensemble;
 mod history;
 mod intruder;
+mod process;
 mod server;
 mod session;
 mod stage;
