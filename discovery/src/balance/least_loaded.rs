@@ -40,9 +40,12 @@ impl Table for Pairs {
     fn pick(&self, draw: &mut Draw) -> Option<&Arc<Candidate>> {
         let len = self.0.len();
         let first = draw.index(len)?;
-        // Two different ones: the second is drawn from the others.
-        let Some(step) = draw.index(len - 1) else { return self.0.get(first) };
-        let second = (first + 1 + step) % len;
+        // Two different ones: the second is drawn from the others, and the last stands in for the first.
+        let second = match draw.index(len - 1) {
+            None => return self.0.get(first),
+            Some(second) if second == first => len - 1,
+            Some(second) => second,
+        };
         let (first, second) = (self.0.get(first)?, self.0.get(second)?);
         Some(if is_less_loaded(second, first) { second } else { first })
     }
