@@ -28,7 +28,7 @@ impl Trouble {
     /// Whether the session is gone for good.
     pub(crate) fn is_end_of_session(&self) -> bool {
         use zk::Error as E;
-        matches!(self, Self::Ended | Self::Client(E::SessionExpired | E::ClientClosed | E::SessionMoved))
+        matches!(self, Self::Client(E::SessionExpired | E::ClientClosed | E::SessionMoved))
     }
 }
 

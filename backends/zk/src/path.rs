@@ -12,7 +12,7 @@ use discovery::{
 };
 
 /// How many counters the keys share; see [`store`](crate::store).
-const STRIPES: u64 = 64;
+const STRIPES: u64 = 256;
 
 const EPOCH: &str = ".epoch";
 const KEEP: &str = ".keep";
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn stripes_are_the_same_everywhere_and_spread() {
         assert_eq!(Stripe::of(&key("a/b")), Stripe::of(&key("a/b")));
-        let used: BTreeSet<_> = (0..1000).map(|n| Stripe::of(&key(&format!("cart/{n}")))).collect();
+        let used: BTreeSet<_> = (0..3000).map(|n| Stripe::of(&key(&format!("cart/{n}")))).collect();
         assert_eq!(used.len(), Stripe::all().count());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{Error, Grant, LeaseId, Result};
+use discovery::{Error, ErrorKind, Grant, LeaseId, Result};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use zookeeper_client as zk;
 
@@ -61,13 +61,14 @@ impl LeaseSessions {
             let answer = session.client().sync("/");
             session.call(deadline, answer).await.map_err(|trouble| session.failed(trouble).not_applied())
         };
-        renewed.await.inspect_err(|error| {
-            if error.kind() == discovery::ErrorKind::LeaseLost {
-                self.forget(id);
-            }
-        })?;
+        let renewed = renewed.await;
+        if renewed.as_ref().is_err_and(|error| error.kind() == ErrorKind::LeaseLost) {
+            self.forget(id);
+        }
+        // It may have ended while the request was under way.
         let mut leases = self.lock();
         let lease = leases.get_mut(&id).ok_or_else(|| lease_lost(id))?;
+        renewed?;
         lease.deadline = lease.deadline.max(sent + lease.ttl);
         Ok(lease.ttl)
     }
@@ -81,7 +82,7 @@ impl LeaseSessions {
             async { while !states.state().is_terminated() && !states.changed().await.is_terminated() {} };
         timeout_at(deadline, closed).await.map_err(|_| {
             let message = "the server did not confirm the end of the lease in time; it ends by its ttl";
-            Error::new(discovery::ErrorKind::Timeout, message)
+            Error::new(ErrorKind::Timeout, message)
         })
     }
 

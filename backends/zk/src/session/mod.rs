@@ -24,7 +24,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -54,6 +54,9 @@ pub(crate) struct Session {
     lease: Option<LeaseId>,
     /// The highest zxid that the server of this session is known to have applied.
     seen: Horizon,
+    /// Set when the client has lost its way: its task was stopped with the runtime it was on, or it did not understand
+    /// an answer. Only makes the next caller open another session, so relaxed ordering will do.
+    broken: AtomicBool,
     /// Turns true when nobody may use the session any more: requests under way then let go of the client, whose end
     /// ends the session.
     ended: watch::Sender<bool>,
@@ -76,6 +79,11 @@ impl Session {
                 let message = format!("{config} does not accept user and secret");
                 return Err(Error::new(ErrorKind::Denied, message).with_source(Cause(zk::Error::AuthFailed)));
             }
+            // What goes wrong on the way is tried with the next server until there is none left; this is about us.
+            Ok(Err(error @ (zk::Error::Custom(_) | zk::Error::BadArguments(_)))) => {
+                let message = format!("the client cannot work with the TLS or login given for {config}");
+                return Err(Error::invalid(message).with_source(Cause(error)));
+            }
             Ok(Err(error)) => return Err(Error::from(Trouble::from(error)).not_applied()),
             Err(_) => {
                 let waited = config.connect_timeout();
@@ -89,6 +97,7 @@ impl Session {
             client,
             lease,
             seen: Horizon::default(),
+            broken: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             watched: Arc::default(),
         })
@@ -106,7 +115,7 @@ impl Session {
 
     /// Whether nothing can be done with it any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.client.state().is_terminated()
+        self.client.state().is_terminated() || self.broken.load(Ordering::Relaxed)
     }
 
     /// Waits until there is a connection.
@@ -115,6 +124,9 @@ impl Session {
     ///
     /// As for a request, except that nothing was sent.
     pub(crate) async fn ready(&self, deadline: Instant) -> Result<()> {
+        if self.client.state() == zk::SessionState::SyncConnected {
+            return Ok(());
+        }
         let mut states = self.client.state_watcher();
         let connected = async {
             let mut state = states.state();
@@ -145,7 +157,7 @@ impl Session {
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Trouble> {
         let mut ended = self.ended.subscribe();
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = timeout_at(deadline, answer) => match answer {
                 Ok(answer) => answer.map_err(Into::into),
@@ -153,7 +165,11 @@ impl Session {
             },
             // The sender is our own: it is there as long as we are.
             _ = ended.wait_for(|ended| *ended) => Err(Trouble::Ended),
+        };
+        if let Err(Trouble::Client(zk::Error::UnexpectedError(_))) = answer {
+            self.broken.store(true, Ordering::Relaxed);
         }
+        answer
     }
 
     /// The failure of a request of this session, for the caller.

@@ -16,8 +16,8 @@ use crate::{
     session::{Session, revision},
 };
 
-/// How often a transaction starts over because something it is about, or a neighbour on the same stripe, moved.
-const ATTEMPTS: usize = 16;
+/// How often a transaction starts over because something it is about moved, or a key of the same stripe came to be.
+const ATTEMPTS: usize = 64;
 
 /// The most bytes of a transaction: a server drops the connection of a client that sends more than 1 MiB.
 const TXN_MAX: usize = 1_000_000;

@@ -15,17 +15,20 @@
 //! check the versions it has read. That leaves a gap: between read and multi a node may be deleted, created anew, and
 //! come to the same version.
 //!
-//! The gap is closed by counting. Each key belongs to one of 64 nodes under `.epoch`, its *stripe*, and every
-//! transaction that makes a key come or go also writes the stripe, in the same multi. A transaction reads the stripes
+//! The gap is closed by counting. Each key belongs to one of 256 nodes under `.epoch`, its *stripe*, and every
+//! transaction that makes a key come to be also writes the stripe, in the same multi. A transaction reads the stripes
 //! of its keys *before* the keys, on the same connection, which the server answers in order; and its multi checks the
 //! stripes' versions. Suppose the multi succeeds and a key had been created anew in between. That creation wrote the
 //! stripe. Either it came before the stripe was read: then it also came before the key was read, and the revision read
 //! is that of the new node. Or it came after: then the stripe has another version, and the multi fails. So what was
-//! read still holds when the multi is applied. How a node went does not matter, so sessions may expire and strangers
-//! may delete as they like; only strangers who *create* entries without counting have the gap between read and multi.
+//! read still holds when the multi is applied; and what was absent still is.
 //!
-//! Writing a stripe has a second use: ZooKeeper before 3.9 does not say at which zxid a multi created a node, but does
-//! say so for a node that it wrote.
+//! How a node went does not matter, so sessions may expire and strangers may delete as they like. Only strangers who
+//! *create* entries, and so do not count, have the gap between read and multi.
+//!
+//! Deletions need not count, and creations that were not preceded by a look count without checking; so the storms that
+//! a registry sees, everybody coming and everybody going, do not run into each other. Writing a stripe has a second
+//! use: ZooKeeper before 3.9 does not say at which zxid a multi created a node, but does say so for one it wrote.
 //!
 //! A multi that fails because something moved is tried again from the read on. A guard that seems broken is looked at
 //! again behind a `sync`, since the server that was read from may lag behind.

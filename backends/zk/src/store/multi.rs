@@ -23,10 +23,12 @@ use crate::{
 pub(super) struct Multi<'s> {
     reader: &'s Reader,
     session: &'s Session,
+    txn: &'s Txn,
+    view: &'s View,
     writer: zk::MultiWriter<'s>,
     steps: Vec<Step>,
-    /// The stripes of the keys that come or go.
-    moved: BTreeSet<Stripe>,
+    /// The stripes of the keys that come to be.
+    counted: BTreeSet<Stripe>,
 }
 
 /// What a part of a multi does, for who reads the results.
@@ -47,13 +49,19 @@ pub(super) enum Step {
 }
 
 impl<'s> Multi<'s> {
-    pub(super) fn new(reader: &'s Reader, session: &'s Session, txn: &Txn, view: &View) -> Result<Self> {
+    pub(super) fn new(
+        reader: &'s Reader,
+        session: &'s Session,
+        txn: &'s Txn,
+        view: &'s View,
+    ) -> Result<Self> {
         let writer = session.client().new_multi_writer();
-        let mut multi = Self { reader, session, writer, steps: Vec::new(), moved: BTreeSet::new() };
+        let mut multi =
+            Self { reader, session, txn, view, writer, steps: Vec::new(), counted: BTreeSet::new() };
         for op in txn.ops() {
             match op {
-                Op::Put { key, value, lease } => multi.put(key, value, *lease, view)?,
-                Op::Delete(key) => multi.delete(key, view)?,
+                Op::Put { key, value, lease } => multi.put(key, value, *lease)?,
+                Op::Delete(key) => multi.delete(key)?,
             }
         }
         let written: BTreeSet<_> = txn.ops().iter().map(Op::key).collect();
@@ -66,12 +74,17 @@ impl<'s> Multi<'s> {
         }
         for stripe in keys_of(txn).into_iter().map(Stripe::of).collect::<BTreeSet<_>>() {
             let (path, version) = (reader.layout().stripe_node(stripe), view.stripes.get(&stripe).copied());
-            if multi.moved.contains(&stripe) {
+            if multi.counted.contains(&stripe) {
                 multi.step(Step::Count(stripe), |writer| writer.add_set_data(&path, b"", version))?;
             } else if let Some(version) = version {
                 let check = Step::CheckCount(stripe, version);
                 multi.step(check, |writer| writer.add_check_version(&path, version))?;
             }
+        }
+        if multi.steps.iter().any(|step| matches!(step, Step::Delete(_))) {
+            // Tells the zxid, which a deletion does not. Nobody checks the version of this node.
+            let path = reader.layout().epoch_node();
+            multi.step(Step::Other, |writer| writer.add_set_data(&path, b"", None))?;
         }
         Ok(multi)
     }
@@ -83,20 +96,21 @@ impl<'s> Multi<'s> {
         (self.steps, self.writer.commit())
     }
 
-    fn put(&mut self, key: &Key, value: &Bytes, lease: Option<LeaseId>, view: &View) -> Result<()> {
+    fn put(&mut self, key: &Key, value: &Bytes, lease: Option<LeaseId>) -> Result<()> {
         let path = self.reader.layout().node(key);
         let (owner, mode) = match lease {
             Some(_) => (self.session.id(), zk::CreateMode::Ephemeral),
             None => (0, zk::CreateMode::Persistent),
         };
         let options = mode.with_acls(self.reader.config().acl());
-        match view.nodes.get(key) {
+        let is_above_others = self.view.is_above_others(key, self.txn);
+        match self.view.nodes.get(key) {
             Some(Node { is_entry: true, owner: present, version, .. }) if *present == owner => {
                 return self.set(key, &path, value, *version);
             }
             None => {}
             // Another owner, or a directory so far: a node of the right kind takes its place, in one step.
-            Some(Node { has_children: false, version, .. }) => {
+            Some(Node { version, .. }) if !is_above_others => {
                 self.step(Step::Other, |writer| writer.add_delete(&path, Some(*version)))?;
             }
             Some(_) if lease.is_some() => {
@@ -105,9 +119,9 @@ impl<'s> Multi<'s> {
                 )));
             }
             Some(Node { version, .. }) => {
-                self.moved.insert(Stripe::of(key));
+                self.counted.insert(Stripe::of(key));
                 self.set(key, &path, value, *version)?;
-                if !view.kept.contains(key) {
+                if !self.view.kept.contains(key) {
                     // The directory may be a container, which would be reaped with its last child, data or not.
                     let keep = self.reader.layout().keep_node(key);
                     self.step(Step::Other, |writer| writer.add_create(&keep, b"", &options))?;
@@ -115,7 +129,7 @@ impl<'s> Multi<'s> {
                 return Ok(());
             }
         }
-        self.moved.insert(Stripe::of(key));
+        self.counted.insert(Stripe::of(key));
         self.step(Step::Create(key.clone()), |writer| writer.add_create(&path, value, &options))
     }
 
@@ -123,12 +137,12 @@ impl<'s> Multi<'s> {
         self.step(Step::Set(key.clone()), |writer| writer.add_set_data(path, value, Some(version)))
     }
 
-    fn delete(&mut self, key: &Key, view: &View) -> Result<()> {
-        let Some(node) = view.nodes.get(key).filter(|node| node.is_entry) else { return Ok(()) };
+    fn delete(&mut self, key: &Key) -> Result<()> {
+        let Some(node) = self.view.nodes.get(key).filter(|node| node.is_entry) else { return Ok(()) };
         let path = self.reader.layout().node(key);
-        self.moved.insert(Stripe::of(key));
+        let is_above_others = self.view.is_above_others(key, self.txn);
         self.step(Step::Delete(key.clone()), |writer| {
-            if node.has_children {
+            if is_above_others {
                 // The directory stays, the entry goes.
                 writer.add_set_data(&path, b"", Some(node.version))
             } else {

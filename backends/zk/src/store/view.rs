@@ -66,11 +66,17 @@ impl View {
         }
     }
 
-    /// Whether an operation makes a permanent entry of a directory with something in it.
-    fn fills_directory(&self, op: &Op) -> bool {
-        let node = self.nodes.get(op.key());
+    /// Whether there are keys below one when a transaction reaches it, or may be.
+    pub(super) fn is_above_others(&self, key: &Key, txn: &Txn) -> bool {
+        let puts_below = |op: &Op| matches!(op, Op::Put { .. }) && op.key().below(key).is_some();
+        self.nodes.get(key).is_some_and(|node| node.has_children) || txn.ops().iter().any(puts_below)
+    }
+
+    /// Whether an operation makes a permanent entry of a directory that stays one.
+    fn fills_directory(&self, op: &Op, txn: &Txn) -> bool {
         matches!(op, Op::Put { lease: None, .. })
-            && node.is_some_and(|node| node.has_children && !node.is_entry)
+            && self.nodes.get(op.key()).is_some_and(|node| !node.is_entry)
+            && self.is_above_others(op.key(), txn)
     }
 }
 
@@ -105,7 +111,7 @@ impl Reader {
             }
         }
         for op in txn.ops() {
-            if view.fills_directory(op) {
+            if view.fills_directory(op, txn) {
                 let keep = self.layout().keep_node(op.key());
                 if session.call(deadline, session.client().check_stat(&keep)).await?.is_some() {
                     view.kept.insert(op.key().clone());

@@ -93,4 +93,9 @@ async fn tls_shows_and_asks_for_certificates() {
                 .unwrap_err();
         assert!(error.is_transient(), "{refused}: {error:?}");
     }
+
+    let mismatch = Tls::new(authority).unwrap().identity(client.certificate(), other.client().key()).unwrap();
+    let config = ZkConfig::builder().server(address.ip().to_string(), address.port()).tls(mismatch);
+    let error = kv(&Zk::new(config.build().unwrap())).get(&key("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
 }

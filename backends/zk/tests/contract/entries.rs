@@ -105,6 +105,23 @@ async fn a_key_may_have_a_value_and_keys_below_it() {
 }
 
 #[tokio::test]
+async fn a_transaction_may_write_keys_above_and_below() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let (kv, [a, b, c]) = (kv(&zk), ["a", "a/b", "a/b/c"].map(key));
+    for order in [[&a, &b, &c], [&c, &b, &a], [&b, &a, &c]] {
+        let absent = order.iter().fold(Txn::new(), |txn, key| txn.absent(key));
+        kv.commit(order.iter().fold(absent, |txn, key| txn.put(key, "x"))).await.unwrap();
+        assert_eq!(listed(&zk, &everything()).await, ["a=x", "a/b=x", "a/b/c=x"]);
+        kv.commit(Txn::new().delete(&a).put(&key("a/d"), "x").delete(&c)).await.unwrap();
+        assert_eq!(listed(&zk, &everything()).await, ["a/b=x", "a/d=x"]);
+        kv.commit(Txn::new().delete(&key("a/d")).delete(&b).put(&a, "y")).await.unwrap();
+        assert_eq!(listed(&zk, &everything()).await, ["a=y"]);
+        kv.commit(Txn::new().delete(&a)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn foreign_nodes_hide_nothing() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let zk = zk(&server.connect_string());
