@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use discovery::{
     Backoff, Discovery, Error, ErrorKind, Event, Instance, Outcome, Phase, RegistrationStatus, ServiceName,
     kv::{Key, Txn},
-    layer::{Fault, Layer, Limit, Odds, Prefix, Retry, Timeout, Trace},
+    layer::{Fault, LastKnownGood, Layer, Limit, Odds, Prefix, Retry, Timeout, Trace},
     mem::Mem,
 };
 use futures_util::{StreamExt, future::join_all};
@@ -48,8 +48,9 @@ async fn the_layer_added_first_is_outermost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_layered_backend_has_the_facets_of_the_one_underneath() {
-    let layers: [Arc<dyn Layer>; 6] = [
+    let layers: [Arc<dyn Layer>; 7] = [
         Arc::new(Fault::new()),
+        Arc::new(LastKnownGood::new(SECOND)),
         Arc::new(Limit::new(1)),
         Arc::new(Prefix::new(service())),
         Arc::new(Retry::new(1)),
@@ -265,4 +266,23 @@ async fn a_limit_lets_so_many_through_at_a_time_and_renewals_always() {
     let (_, renewed_after) = tokio::join!(lookups, renewal);
     assert_eq!(renewed_after, SECOND);
     assert_eq!(started.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_known_good_answer_bridges_an_outage_for_a_while() {
+    let (discovery, fault) = broken(LastKnownGood::new(60 * SECOND));
+    let _registration = discovery.register(Instance::builder(service()).build().unwrap()).await.unwrap();
+    assert_eq!(discovery.lookup(&service()).await.unwrap().len(), 1);
+    fault.partition();
+    time::sleep(59 * SECOND).await;
+    assert_eq!(discovery.lookup(&service()).await.unwrap().len(), 1);
+    let other: ServiceName = "other".parse().unwrap();
+    assert!(discovery.lookup(&other).await.is_err(), "nobody knows");
+    time::sleep(2 * SECOND).await;
+    assert!(discovery.lookup(&service()).await.is_err(), "too old");
+
+    fault.calm();
+    discovery.lookup(&service()).await.unwrap();
+    fault.fail_next(1, &Error::new(ErrorKind::Denied, "for the test"));
+    assert_eq!(discovery.lookup(&service()).await.unwrap_err().kind(), ErrorKind::Denied);
 }
