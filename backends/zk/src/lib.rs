@@ -1,19 +1,68 @@
-//! ZooKeeper backend for the [`discovery`] crate.
+//! ZooKeeper backend for the [`discovery`] crate: services in a ZooKeeper that is there already.
 //!
-//! # Example: a registration and a watch
+//! # Example: a registration that ends with the process
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
 //! use discovery::{Connectors, Discovery, Instance};
 //!
 //! let connectors = Connectors::new().with(discovery_zk::connector());
-//! let discovery = Discovery::connect("zk://localhost/cn?session_timeout=10s", &connectors).await?;
+//! let discovery = Discovery::connect("zk://zk1,zk2,zk3/cn?session_timeout=10s", &connectors).await?;
+//!
 //! let cart = Instance::builder("eu1/prod/cart".parse()?).endpoint("http", "10.0.0.7", 8080).build()?;
 //! let registration = discovery.register(cart).await?;
 //! println!("{:?}", discovery.lookup(&"eu1/prod/cart".parse()?).await?);
 //! # drop(registration);
 //! # Ok(()) }
 //! ```
+//!
+//! # Locators
+//!
+//! `zk://[user:secret@]host[:port][,host[:port]…][/chroot][?option=value&…]`, or [`ZkConfig::builder`] for the same
+//! in code. The port is 2181 unless given; the chroot is created by the first write if it is missing.
+//!
+//! | option | meaning | default |
+//! |---|---|---|
+//! | `session_timeout` | how long the session for reads and watches lives in silence; leases have their own ttl | `10s` |
+//! | `connect_timeout` | how long a new connection may take | `5s` |
+//! | `call_timeout` | how long an operation may take in all | `5s` |
+//! | `max_record` | the most bytes of a value, up to 1000000 | `65536` |
+//! | `auth` | how user and secret are presented: `digest`, or `sasl` for SASL DIGEST-MD5 | `digest` |
+//! | `acl` | who may read and write what we create: `open`, or `creator` | `open` |
+//! | `tls_ca` | PEM file with the authorities that servers are signed by; turns TLS on | |
+//! | `tls_cert`, `tls_key` | PEM files with the certificate and key that we show | |
+//!
+//! # What it offers
+//!
+//! | facet | |
+//! |---|---|
+//! | [`Backend`] | watches are pushed; one change costs one read, in a service of any size |
+//! | [`Registrar`] | yes; taking over an entry, or moving it to another lease, is one step that no watch sees as a removal |
+//! | [`Leases`] | a lease is a session of its own; the server rounds its ttl to what it allows, by default 4 s to 40 s |
+//! | [`Kv`] | transactions of up to 1 MB; one that binds entries to a lease binds all of them to the same |
+//!
+//! | question | answer |
+//! |---|---|
+//! | revisions | zxids: comparable across all keys |
+//! | reads | see all writes of the same handle and never go back in time; those of others may be late by what a server lags behind its leader |
+//! | guards | hold when the transaction is applied, also against deletion and creation anew; a program that creates entries without this crate can slip in between the last look and the write |
+//! | [`Guard::Alive`](discovery::kv::Guard::Alive) | cannot tell whether a key that has keys *below it* was deleted and written anew |
+//! | resume | never: each watch begins with the whole range |
+//! | silence | noticed within two thirds of the session timeout |
+//! | lease not renewed | ends after its ttl, although the connection lives |
+//! | handle dropped | its leases end at once; watches go on |
+//! | key with keys below it | yes, if permanent; a leased one is refused, as ephemeral nodes have no children |
+//! | a deleted key's directory | goes when it is empty, unless it ever was an entry with keys below it |
+//! | other nodes in the tree | without data, unreadable, or with names that no key can have: left out |
+//!
+//! All operations may be cancelled by dropping their futures; a write may then be in effect or not, as after an error
+//! whose outcome is [unknown](discovery::Outcome::Unknown).
+//!
+//! # What it needs
+//!
+//! ZooKeeper 3.6 or later (tested with 3.8), and a tokio runtime. With TLS, the `rustls` in use must know one crypto
+//! provider only, or have a default one installed: it is built with `aws-lc-rs` here, and refuses to choose if another
+//! crate adds `ring`.
 
 mod config;
 mod error;
@@ -34,7 +83,22 @@ use discovery::{
 pub use crate::config::{Access, Auth, Tls, ZkConfig, ZkConfigBuilder};
 use crate::{error::SCHEME, store::Store};
 
-/// A ZooKeeper. Clones share its sessions.
+/// A ZooKeeper as a [`Backend`]. Clones share its sessions.
+///
+/// For use with [`Discovery::new`](discovery::Discovery::new), where the configuration is not a locator.
+///
+/// # Example: a configuration in code
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
+/// use discovery::Discovery;
+/// use discovery_zk::{Auth, Zk, ZkConfig};
+///
+/// let config = ZkConfig::builder().server("localhost", 2181).chroot("cn").auth(Auth::digest("me", "s3cret"));
+/// let discovery = Discovery::new(Zk::new(config.build()?));
+/// # drop(discovery);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Zk(Arc<KvBackend<Store>>);
 
@@ -82,7 +146,9 @@ impl Backend for Zk {
     }
 }
 
-/// The connector for `zk://`.
+/// The connector for `zk://`, and for `zookeeper://`, which is the same.
+///
+/// See the [crate](crate#locators) for what a locator may say.
 pub fn connector() -> impl Connector {
     ZkConnector
 }

@@ -1,5 +1,6 @@
 //! What a backend is configured with, checked before the client library sees any of it.
 
+mod auth;
 mod locator;
 mod tls;
 
@@ -8,7 +9,10 @@ use std::{fmt, time::Duration};
 use discovery::{Error, Host, Locator, Result};
 use zookeeper_client as zk;
 
-pub use self::tls::Tls;
+pub use self::{
+    auth::{Access, Auth},
+    tls::Tls,
+};
 use crate::path::Layout;
 
 /// The port of a server whose locator names none.
@@ -122,14 +126,8 @@ impl ZkConfig {
             .with_session_timeout(session_timeout)
             // Each server is tried once and that is it: whoever calls knows better when to try again.
             .with_fail_eagerly();
-        match &self.auth {
-            Some(Auth { scheme: AuthScheme::Digest, user, secret }) => {
-                connector = connector.with_auth("digest", format!("{user}:{secret}").as_bytes());
-            }
-            Some(Auth { scheme: AuthScheme::SaslDigestMd5, user, secret }) => {
-                connector = connector.with_sasl(zk::SaslOptions::digest_md5(user.clone(), secret.clone()));
-            }
-            None => {}
+        if let Some(auth) = &self.auth {
+            connector = auth.present(connector);
         }
         let servers = self.servers.join(",");
         match &self.tls {
@@ -144,7 +142,7 @@ impl fmt::Display for ZkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("zk://")?;
         if let Some(auth) = &self.auth {
-            write!(f, "{}:***@", auth.user)?;
+            write!(f, "{}:***@", auth.user())?;
         }
         write!(f, "{}{}", self.servers.join(","), self.chroot)
     }
@@ -310,62 +308,6 @@ impl ZkConfigBuilder {
         self.servers.push(address);
         self
     }
-}
-
-/// Who we are to the server. The secret is never printed.
-#[derive(Clone)]
-pub struct Auth {
-    scheme: AuthScheme,
-    user: String,
-    secret: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AuthScheme {
-    Digest,
-    SaslDigestMd5,
-}
-
-impl Auth {
-    /// ZooKeeper's own `digest` scheme: the server knows nobody, and whoever has the same user and secret is the same.
-    pub fn digest(user: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { scheme: AuthScheme::Digest, user: user.into(), secret: secret.into() }
-    }
-
-    /// SASL DIGEST-MD5: the server knows its users and refuses others.
-    pub fn sasl_digest_md5(user: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { scheme: AuthScheme::SaslDigestMd5, user: user.into(), secret: secret.into() }
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.user.is_empty() || self.user.contains(':') {
-            return Err(Error::invalid(
-                "the user is empty or has a colon in it, which ends the user of a digest",
-            ));
-        }
-        if self.secret.is_empty() {
-            return Err(Error::invalid("the secret is empty; write zk://user:secret@host"));
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Auth({:?} {}:***)", self.scheme, self.user)
-    }
-}
-
-/// Who may read and write what we create.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Access {
-    /// Everybody who reaches the server.
-    #[default]
-    Open,
-    /// Only who has proved to be the same as the creator. All who write under one chroot then need one identity, since
-    /// they share its directories.
-    Creator,
 }
 
 #[cfg(test)]

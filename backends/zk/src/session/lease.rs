@@ -36,8 +36,10 @@ impl LeaseSessions {
         let id = lease_id(session.id());
         let ttl = session.client().session_timeout();
         let states = session.client().state_watcher();
+        // Under the lock, or the watchdog finds nothing to watch over if it is quicker than we are, and leaves.
+        let mut leases = self.lock();
         let watchdog = Task(tokio::spawn(watch_over(Arc::downgrade(self), id, states)));
-        self.lock().insert(id, Lease { session, ttl, deadline: asked + ttl, _watchdog: watchdog });
+        leases.insert(id, Lease { session, ttl, deadline: asked + ttl, _watchdog: watchdog });
         Ok(Grant { id, ttl })
     }
 

@@ -68,29 +68,8 @@ impl Session {
     /// Opens a session. `ttl` is what is asked for; the server decides.
     async fn open(config: &ZkConfig, ttl: Duration, is_lease: bool) -> Result<Self> {
         let deadline = Instant::now() + config.connect_timeout();
-        let client = match timeout_at(deadline, config.connect(ttl)).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(zk::Error::NoHosts)) => {
-                let message =
-                    format!("no server of {config} could be reached; is it up, and is TLS as configured?");
-                return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
-            }
-            Ok(Err(zk::Error::AuthFailed)) => {
-                let message = format!("{config} does not accept user and secret");
-                return Err(Error::new(ErrorKind::Denied, message).with_source(Cause(zk::Error::AuthFailed)));
-            }
-            // What goes wrong on the way is tried with the next server until there is none left; this is about us.
-            Ok(Err(error @ (zk::Error::Custom(_) | zk::Error::BadArguments(_)))) => {
-                let message = format!("the client cannot work with the TLS or login given for {config}");
-                return Err(Error::invalid(message).with_source(Cause(error)));
-            }
-            Ok(Err(error)) => return Err(Error::from(Trouble::from(error)).not_applied()),
-            Err(_) => {
-                let waited = config.connect_timeout();
-                let message = format!("no server of {config} answered within {waited:?}");
-                return Err(Error::new(ErrorKind::Timeout, message).not_applied());
-            }
-        };
+        let client = timeout_at(deadline, config.connect(ttl)).await;
+        let client = client.unwrap_or(Err(zk::Error::Timeout)).map_err(|error| unreachable(config, error))?;
         let lease = is_lease.then(|| lease_id(client.session_id().0));
         tracing::debug!(session = %client.session_id(), timeout = ?client.session_timeout(), "session opened");
         Ok(Self {
@@ -302,6 +281,24 @@ pub(crate) fn revision(zxid: i64) -> Revision {
 /// A session as a lease: the ids are the same.
 pub(crate) fn lease_id(session: i64) -> LeaseId {
     LeaseId(session.cast_unsigned())
+}
+
+/// Why no session could be opened.
+fn unreachable(config: &ZkConfig, error: zk::Error) -> Error {
+    use zk::Error as E;
+    let (kind, message) = match &error {
+        E::NoHosts => {
+            (ErrorKind::Unavailable, "could be reached; is it up, and is TLS as configured?".to_owned())
+        }
+        E::Timeout => (ErrorKind::Timeout, format!("answered within {:?}", config.connect_timeout())),
+        E::AuthFailed => (ErrorKind::Denied, "accepts user and secret".to_owned()),
+        // What goes wrong on the way is tried with the next server until there is none left; this is about us.
+        E::Custom(_) | E::BadArguments(_) => {
+            (ErrorKind::Invalid, "can be talked to with the certificates given".to_owned())
+        }
+        _ => return Error::from(Trouble::from(error)).not_applied(),
+    };
+    Error::new(kind, format!("no server of {config} {message}")).not_applied().with_source(Cause(error))
 }
 
 fn lease_lost(lease: LeaseId) -> Error {

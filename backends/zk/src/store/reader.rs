@@ -113,8 +113,8 @@ impl Reader {
         Some(Entry { key, value: Bytes::from(data), created, modified, lease })
     }
 
-    /// Has the server catch up with what happened at a zxid that nobody tells us: the end of a session. If it cannot,
-    /// the next read is from another connection and catches up by itself.
+    /// Has the server catch up with what happened at a zxid that nobody tells us: the end of a session. As well as it
+    /// can: the session has ended all the same.
     pub(super) async fn catch_up_blindly(&self, deadline: Instant) {
         let Some(session) = self.main.present() else { return };
         let sync = session.sync(self.horizon.get());

@@ -96,3 +96,17 @@ async fn a_thousand_operations_at_once() {
     }
     assert_eq!(kv(&zk).scan(&everything()).await.unwrap().entries.len(), 1000);
 }
+
+#[test]
+fn a_handle_outlives_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (steady, passing) = (runtime(), runtime());
+    let Some(server) = steady.block_on(ZooKeeper::start_or_skip()) else { return };
+    let zk = zk(&server.connect_string());
+    passing.block_on(async { kv(&zk).commit(Txn::new().put(&key("a"), "x")).await.unwrap() });
+    drop(passing);
+    steady.block_on(async {
+        eventually("another session", async || kv(&zk).get(&key("a")).await.is_ok()).await;
+        kv(&zk).commit(Txn::new().put(&key("a"), "y")).await.unwrap();
+    });
+}

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use discovery::{
     ErrorKind, LeaseId,
-    kv::{Range, Txn},
+    kv::{Guard, Range, Txn},
 };
 use discovery_testbed::{Proxy, ZooKeeper};
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::common::*;
@@ -133,6 +134,35 @@ async fn a_change_of_lease_is_no_removal() {
         follower.until("the change", |f| f.value("a/1") == Some(value.as_bytes())).await;
     }
     assert!(!follower.saw_removal("a/1"), "{:?}", follower.changes);
+}
+
+/// Everybody comes, everybody moves to a new lease, everybody goes: nobody is turned away for being one of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storms_are_weathered() {
+    let Some(server) = ZooKeeper::builder().unsynced().start_or_skip().await else { return };
+    let processes = (0..8).map(|process| {
+        let zk = zk_at(&format!("{}/cn?call_timeout=30s", server.connect_string()));
+        tokio::spawn(async move {
+            let keys: Vec<_> = (0..100).map(|n| key(&format!("cart/{process}-{n}"))).collect();
+            let first = leases(&zk).grant(SOON).await.unwrap().id;
+            let second = leases(&zk).grant(SOON).await.unwrap().id;
+            let all = |txns: Vec<Txn>| try_join_all(txns.into_iter().map(|txn| kv(&zk).commit(txn)));
+            let unmodified =
+                |n: usize, revision| Txn::new().guard(Guard::Unmodified(keys[n].clone(), revision));
+            let came = keys.iter().map(|key| Txn::new().absent(key).put_leased(key, "x", first));
+            let came = all(came.collect()).await.unwrap();
+            let moved = came.into_iter().enumerate();
+            let moved = moved.map(|(n, revision)| unmodified(n, revision).put_leased(&keys[n], "y", second));
+            let moved = all(moved.collect()).await.unwrap();
+            let gone =
+                moved.into_iter().enumerate().map(|(n, revision)| unmodified(n, revision).delete(&keys[n]));
+            all(gone.collect()).await.unwrap();
+        })
+    });
+    for process in processes.collect::<Vec<_>>() {
+        process.await.unwrap();
+    }
+    assert_eq!(listed(&zk(&server.connect_string()), &everything()).await, [""; 0]);
 }
 
 #[tokio::test]
