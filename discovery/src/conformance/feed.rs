@@ -1,8 +1,13 @@
 //! Watches of all kinds, read step by step.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::BoxStream};
+use tokio::time;
 
 use super::context::{Client, instance, key, shows, within};
 use crate::{
@@ -11,9 +16,9 @@ use crate::{
 };
 
 /// What a watch says, whoever's watch it is: a backend's, a key-value store's, or the library's own.
-pub(super) trait Item: std::fmt::Debug {
+pub(super) trait Item: fmt::Debug {
     /// What the items add up to.
-    type Known: Default + Clone;
+    type Known: Default + Clone + fmt::Debug;
     type Change;
 
     /// Takes the item in, and returns what it changed.
@@ -54,8 +59,11 @@ impl<I: Item> Feed<I> {
 
     /// The next item, and what it changed.
     pub(super) async fn step(&mut self) -> (I, Vec<I::Change>) {
-        let next = within(self.patience, "the next item of a watch", self.items.next()).await;
-        let item = next.expect("a watch does not end").expect("a watch does not fail");
+        within(self.patience, "the next item of a watch", self.take()).await
+    }
+
+    async fn take(&mut self) -> (I, Vec<I::Change>) {
+        let item = self.items.next().await.expect("a watch does not end").expect("a watch does not fail");
         if let Some(revision) = item.revision() {
             assert!(revision >= self.revision, "revision {revision} came after {}", self.revision);
             self.revision = revision;
@@ -74,11 +82,14 @@ impl<I: Item> Feed<I> {
         let read = async {
             let mut seen = Vec::new();
             while !condition(&self.known) {
-                seen.extend(self.step().await.1);
+                seen.extend(self.take().await.1);
             }
             seen
         };
-        within(patience, what, read).await
+        let read = time::timeout(patience, read).await;
+        read.unwrap_or_else(|_| {
+            panic!("waited {patience:?} in vain for {what}; known is {}", brief(&self.known))
+        })
     }
 
     /// Reads until an item satisfies `condition`; returns every item on the way, that one included.
@@ -91,7 +102,7 @@ impl<I: Item> Feed<I> {
         let read = async {
             let mut seen = Vec::new();
             loop {
-                let item = self.step().await.0;
+                let item = self.take().await.0;
                 let met = condition(&item);
                 seen.push(item);
                 if met {
@@ -233,4 +244,14 @@ impl Item for KvUpdate {
             Self::Delta { revision, .. } | Self::Progress(revision) => *revision,
         })
     }
+}
+
+/// The beginning of what would be too long to read.
+fn brief(known: &impl fmt::Debug) -> String {
+    let mut text = format!("{known:?}");
+    if let Some((end, _)) = text.char_indices().nth(1000) {
+        text.truncate(end);
+        text.push_str(" ...");
+    }
+    text
 }

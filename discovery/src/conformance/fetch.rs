@@ -92,14 +92,25 @@ pub(super) async fn an_instance_may_be_named_like_a_service(cx: &Context) {
     assert_eq!(keys(&client.fetch(service("a/b")).await), ["a/b/1"], "what is below stays");
 }
 
-pub(super) async fn a_leased_instance_may_be_named_like_a_service(cx: &Context) {
+pub(super) async fn a_leased_instance_named_like_a_service_harms_nobody(cx: &Context) {
     let client = cx.client().await;
     let lease = client.grant(cx.patience()).await;
-    client.put_leased(&instance("a", "b", 1), lease.id).await;
-    client.put_leased(&instance("a/b", "1", 2), lease.id).await;
-    assert_eq!(keys(&client.fetch(subtree("a")).await), ["a/b", "a/b/1"]);
+    let (above, below) = (instance("a", "b", 1), instance("a/b", "1", 2));
+    client.put_leased(&above, lease.id).await;
+    let claim = Claim::new(me()).leased(lease.id);
+    match client.registrar().put(&below, &claim).await {
+        Ok(_) => assert_eq!(keys(&client.fetch(subtree("a")).await), ["a/b", "a/b/1"]),
+        // A store whose leased entries are leaves says so, and leaves the first one where it is.
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert_eq!(keys(&client.fetch(subtree("a")).await), ["a/b"]);
+        }
+    }
     client.leases().revoke(lease.id).await.expect("the lease is revoked");
     assert!(client.fetch(subtree("a")).await.is_empty());
+    // What is left of the one is not in the way of the other.
+    client.put(&below).await;
+    assert!(shows(&client.fetch(service("a/b")).await, &below));
 }
 
 pub(super) async fn the_longest_names_are_carried(cx: &Context) {

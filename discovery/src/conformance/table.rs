@@ -34,8 +34,8 @@ macro_rules! __conformance_checks {
                 "names that begin alike are apart";
             an_instance_may_be_named_like_a_service [] [Registrar]
                 "an instance and a service with the same path live and leave independently";
-            a_leased_instance_may_be_named_like_a_service [] [Registrar Leases]
-                "the same with a lease";
+            a_leased_instance_named_like_a_service_harms_nobody [] [Registrar Leases]
+                "the same with a lease, or a clean refusal";
             the_longest_names_are_carried [] [Registrar]
                 "names of the full length, and with all that is allowed in them";
             a_thousand_instances_are_found [] [Registrar]
