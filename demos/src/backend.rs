@@ -41,6 +41,16 @@ impl BackendArgs {
         };
         locator.map(Choice).map_err(|error| usage(format!("--backend: {error}")))
     }
+
+    /// The flag as others would have to give it to find the same registry, with a space before it; nothing if it was
+    /// not given. A secret in it is left out.
+    pub(crate) fn flag(&self) -> String {
+        let shown = |text: &String| match text.parse::<Locator>() {
+            Ok(locator) => format!(" --backend '{locator}'"),
+            Err(_) => format!(" --backend {text}"),
+        };
+        self.backend.as_ref().map(shown).unwrap_or_default()
+    }
 }
 
 /// A registry, not connected yet. Displayed for people, without secrets.
@@ -122,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_locator_is_taken_as_it_is_and_shown_without_its_secret() {
-        let choice = choose("zk://me:s3cret@a,b:2182/deep").unwrap();
+        let args = BackendArgs { backend: Some("zk://me:s3cret@a,b:2182/deep".into()) };
+        assert_eq!(args.flag(), " --backend 'zk://me:***@a,b:2182/deep'");
+        let choice = args.choose("mem", "cn").unwrap();
         assert_eq!(choice.to_string(), "ZooKeeper at a:2181,b:2182");
         assert!(!format!("{choice:?}").contains("s3cret"));
     }

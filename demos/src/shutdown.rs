@@ -17,7 +17,7 @@ pub(crate) fn on_signal() -> io::Result<CancellationToken> {
 
 async fn listen(mut interrupt: Signal, mut terminate: Signal, token: CancellationToken) {
     next(&mut interrupt, &mut terminate).await;
-    tracing::info!("leaving; once more to leave at once");
+    tracing::info!("leaving in order; a second Ctrl-C leaves at once");
     token.cancel();
     next(&mut interrupt, &mut terminate).await;
     std::process::exit(130);

@@ -1,7 +1,7 @@
 //! What a page is told, and how it follows from what the registry says.
 
 use std::{
-    fmt, slice,
+    slice,
     time::{Duration, SystemTime},
 };
 
@@ -52,18 +52,13 @@ impl Ghost {
             status: instance.status(),
         })
     }
-}
 
-impl fmt::Display for Ghost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.coordinate.fmt(f)?;
-        if let (Some(host), Some(port)) = (&self.host, self.port) {
-            write!(f, " at {host}:{port}")?;
-        }
-        match self.status {
-            Status::Up => Ok(()),
-            status => write!(f, ", {status}"),
-        }
+    pub(super) fn coordinate(&self) -> &Coordinate {
+        &self.coordinate
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status
     }
 }
 

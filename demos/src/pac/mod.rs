@@ -30,7 +30,7 @@ use crate::{
 const ROOT: &str = "cn";
 
 /// The command that needs no other process.
-const TOGETHER: &str = "demos pac";
+const TOGETHER: &str = "cargo run --release -- pac";
 
 const CLASSIC: [&str; 4] = ["blinky", "pinky", "inky", "clyde"];
 
@@ -88,7 +88,10 @@ async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Res
     let coordinate = args.coordinate.map_or_else(|| common.place.coordinate("pacman"), Ok)?;
     let server = Server::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
     say(format_args!("\n  {BOLD}Pac{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", server.url()));
-    say(format_args!("\n  {FAINT}Now start ghosts in other terminals: {TOGETHER} ghost blinky{FAINT:#}\n"));
+    say(format_args!(
+        "\n  {FAINT}Now a ghost in another terminal: {TOGETHER} ghost blinky{}{FAINT:#}\n",
+        common.backend.flag()
+    ));
     contact::told_during(&registry, server.view(), server.run(leaving)).await
 }
 

@@ -70,13 +70,14 @@ impl Presence {
     /// Drains and deregisters, as well as the registry lets us.
     pub(super) async fn leave(self) {
         self.standing.send_replace(Standing::Draining);
-        let Self { coordinate, registry, registration, drain, .. } = self;
+        let Self { coordinate, registry, registration, told, drain, .. } = self;
         let known = registration.status().is_active();
         let departure = async {
             // Nobody can see the drain of what is not known to be registered.
             if known { registration.drain(drain).await } else { registration.deregister().await }
         };
         match time::timeout(drain + PATIENCE, departure).await {
+            Ok(Ok(())) if told == Phase::Pending => tracing::info!("{coordinate} was never registered"),
             Ok(Ok(())) => tracing::info!("{coordinate} has left"),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "{coordinate} leaves without a word; its lease will end");

@@ -176,8 +176,10 @@ async fn log(watched: &Watched) {
     while let Some(Ok(event)) = watch.next().await {
         for message in fold.take(&event, watched.outage()) {
             match message {
-                Message::Created(ghost) => tracing::info!("Service {ghost} is created"),
-                Message::Changed(ghost) => tracing::info!("Service {ghost} has changed"),
+                Message::Created(ghost) => tracing::info!("Service {} is created", ghost.coordinate()),
+                Message::Changed(ghost) => {
+                    tracing::info!("Service {} has changed and is {}", ghost.coordinate(), ghost.status());
+                }
                 Message::Removed { coordinate } => tracing::info!("Service {coordinate} was removed"),
                 Message::Ready | Message::Heartbeat { .. } | Message::Stale { .. } | Message::Live => {}
             }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::extract::ws::{CloseFrame, Message as Frame, WebSocket, close_code};
+use axum::{
+    body::Bytes,
+    extract::ws::{CloseFrame, Message as Frame, WebSocket, close_code},
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
@@ -13,9 +16,10 @@ use super::{
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// A page that has taken nothing for so long is gone. Until then it holds up nobody but itself: events it misses
-/// meanwhile are dropped by its watch and made up for by the latest state.
-const STUCK: Duration = Duration::from_secs(30);
+/// A page that has taken nothing for so long, or from which nothing has come although each heartbeat asks for an
+/// answer, is gone. Until then it holds up nobody but itself: events it misses meanwhile are dropped by its watch and
+/// made up for by the latest state.
+const GONE: Duration = Duration::from_secs(35);
 
 /// Tells the page what there is and what happens, until it goes or we do.
 pub(super) async fn serve(mut socket: WebSocket, watched: &Watched) {
@@ -36,30 +40,43 @@ async fn tell(socket: &mut WebSocket, watched: &Watched) -> Result<(), axum::Err
     let (mut watch, mut fold) = watched.follow();
     let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
     loop {
-        let messages = tokio::select! {
+        let frames = tokio::select! {
             event = watch.next() => match event {
-                Some(Ok(event)) => fold.take(&event, watched.outage()),
+                Some(Ok(event)) => fold.take(&event, watched.outage()).iter().map(text).collect(),
                 // The server ends with the same refusal, and says it.
                 Some(Err(_)) | None => return Ok(()),
             },
-            _ = heartbeat.tick() => vec![Message::Heartbeat { time: epoch_millis(SystemTime::now()) }],
+            _ = heartbeat.tick() => {
+                if heard.elapsed() > GONE {
+                    return Ok(());
+                }
+                let time = epoch_millis(SystemTime::now());
+                vec![text(&Message::Heartbeat { time }), Ok(Frame::Ping(Bytes::new()))]
+            }
             frame = socket.recv() => match frame {
                 // Pings are answered by the socket itself; whatever else a page says is not for us.
-                Some(Ok(frame)) if !matches!(frame, Frame::Close(_)) => continue,
+                Some(Ok(frame)) if !matches!(frame, Frame::Close(_)) => {
+                    heard = Instant::now();
+                    continue;
+                }
                 Some(Err(error)) => return Err(error),
                 _ => return Ok(()),
             },
         };
-        time::timeout(STUCK, send(socket, &messages)).await.map_err(axum::Error::new)??;
+        time::timeout(GONE, send(socket, frames)).await.map_err(axum::Error::new)??;
     }
 }
 
+fn text(message: &Message) -> Result<Frame, axum::Error> {
+    serde_json::to_string(message).map(Frame::text).map_err(axum::Error::new)
+}
+
 /// All at once: one flush, not one for each.
-async fn send(socket: &mut WebSocket, messages: &[Message]) -> Result<(), axum::Error> {
-    for message in messages {
-        let text = serde_json::to_string(message).map_err(axum::Error::new)?;
-        socket.feed(Frame::text(text)).await?;
+async fn send(socket: &mut WebSocket, frames: Vec<Result<Frame, axum::Error>>) -> Result<(), axum::Error> {
+    for frame in frames {
+        socket.feed(frame?).await?;
     }
     socket.flush().await
 }

@@ -8,6 +8,7 @@ use std::{env, fs, path::Path, process::Stdio, sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use discovery_testbed::REQUIRE;
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -65,8 +66,34 @@ pub(crate) struct Browser(Arc<Mutex<Wire>>);
 struct Wire {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
-    _process: Child,
-    _profile: TempDir,
+    process: Child,
+    profile: TempDir,
+}
+
+impl Drop for Wire {
+    /// Asks first: what is killed leaves children behind. Those of an orderly end, too, write into the profile for a
+    /// moment more.
+    fn drop(&mut self) {
+        if let Some(id) = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process(id, Signal::TERM);
+        }
+        wait(|| !matches!(self.process.try_wait(), Ok(None)));
+        wait(|| {
+            let _ = fs::remove_dir_all(self.profile.path());
+            std::thread::sleep(Duration::from_millis(30));
+            !self.profile.path().exists()
+        });
+    }
+}
+
+/// As long as a test may take to clean up.
+fn wait(mut condition: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 impl Browser {
@@ -102,7 +129,7 @@ impl Browser {
         })
         .await;
         let (socket, _) = connect_async(address.unwrap()).await.unwrap();
-        let wire = Wire { socket, calls: 0, _process: process, _profile: profile };
+        let wire = Wire { socket, calls: 0, process, profile };
         Some(Self(Arc::new(Mutex::new(wire))))
     }
 

@@ -33,8 +33,8 @@ async fn a_secret_in_a_locator_is_never_repeated() {
 
 #[tokio::test]
 async fn memory_in_a_process_of_its_own_is_refused() {
-    refused(&["server", "--backend", "mem"], &["one process", "demos pac", "zk"]).await;
-    refused(&["ghost", "sue", "--backend", "mem://"], &["one process", "demos pac", "zk"]).await;
+    refused(&["server", "--backend", "mem"], &["one process", "-- pac", "zk"]).await;
+    refused(&["ghost", "sue", "--backend", "mem://"], &["one process", "-- pac", "zk"]).await;
 }
 
 #[tokio::test]
