@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use discovery::{Connectors, Discovery, Instance, Registration, ServiceName};
 use discovery_testbed::ZooKeeper;
+use futures_util::future::try_join_all;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -126,6 +128,35 @@ async fn records_of_others_are_read_or_skipped() {
 
     zk.cli().run(["delete", "/cn/local/test/evil/5"]).await.unwrap();
     socket.until("its removal", |socket| !socket.shows("5.evil.test.local")).await;
+}
+
+#[tokio::test]
+async fn a_crowd_comes_and_goes() {
+    const CROWD: usize = 1_000;
+    let Some(zk) = ZooKeeper::start_or_skip().await else { return };
+    let server = server(&zk, &[]).await;
+    let mut sockets = [Socket::open(&server).await, Socket::open(&server).await];
+    sockets[0].until("an empty maze", |socket| socket.ready).await;
+
+    let connectors = Connectors::new().with(discovery_zk::connector());
+    let discovery = Discovery::connect(&locator(&zk), &connectors).await.unwrap();
+    let service: ServiceName = "local/test/crowd".parse().unwrap();
+    let arrivals = (0..CROWD).map(|_| {
+        let one = Instance::builder(service.clone()).endpoint("http", "127.0.0.1", 80).build().unwrap();
+        discovery.register(one).into_future()
+    });
+    let crowd = try_join_all(arrivals).await.unwrap();
+    for socket in &mut sockets {
+        socket.until("all of them", |socket| socket.ghosts.len() == CROWD).await;
+    }
+    let mut late = Socket::open(&server).await;
+    late.until("the state", |socket| socket.ready).await;
+    assert_eq!(late.ghosts.len(), CROWD);
+
+    try_join_all(crowd.into_iter().map(Registration::deregister)).await.unwrap();
+    for socket in sockets.iter_mut().chain([&mut late]) {
+        socket.until("none of them", |socket| socket.ghosts.is_empty()).await;
+    }
 }
 
 #[tokio::test]
