@@ -46,14 +46,14 @@ pub struct Discovery {
 struct Stack {
     backend: Arc<dyn Backend>,
     hub: Hub,
-    keepers: Keepers,
+    keepers: Arc<Keepers>,
 }
 
 impl Stack {
     fn new(base: &Arc<dyn Backend>, layers: &[Arc<dyn Layer>], backoff: Backoff) -> Arc<Self> {
         let backend = layers.iter().fold(base.clone(), |inner, layer| layer.wrap(inner));
-        let hub = Hub::new(backend.clone(), backoff);
-        let keepers = Keepers::new(backend.clone(), backoff);
+        let keepers = Arc::new(Keepers::new(backend.clone(), backoff));
+        let hub = Hub::new(backend.clone(), backoff, keepers.clone());
         Arc::new(Self { backend, hub, keepers })
     }
 }

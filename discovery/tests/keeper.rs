@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use discovery::{
-    Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration, RegistrationStatus,
-    Revision, Scope, ServiceName, Status, mem::Mem,
+    Backoff, Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration,
+    RegistrationStatus, Revision, Scope, ServiceName, Status, layer::Fault, mem::Mem,
 };
 use futures_util::StreamExt;
 use tokio::time;
@@ -215,4 +215,47 @@ async fn starting_returns_at_once_and_the_status_tells() {
     assert_eq!(registration.status().phase, Phase::Pending);
     registration.wait_for(RegistrationStatus::is_active).await;
     assert_eq!(ids(&discovery).await, ["1"]);
+}
+
+/// A watch that starts over behind an outage reads the scope at some moment. Our own lease has ended meanwhile, and if
+/// that moment came before we are back, this process would see itself leave.
+#[tokio::test(start_paused = true)]
+async fn who_was_away_does_not_see_itself_leave() {
+    for seed in 0..50 {
+        let (mem, fault) = (Mem::new(), Fault::new());
+        let backoff = Backoff::default().with_seed(seed);
+        let discovery = Discovery::new(mem.clone()).layer(fault.clone()).backoff(backoff);
+        let registration = register(&discovery, seed).await;
+        let mut watch = discovery.watch(service());
+        assert!(matches!(watch.next().await, Some(Ok(Event::Reset(_)))));
+
+        fault.partition();
+        assert!(matches!(watch.next().await, Some(Ok(Event::Stale(_)))));
+        mem.expire_all();
+        mem.compact();
+        time::sleep(Duration::from_secs(seed)).await;
+        fault.heal();
+        let next = watch.next().await;
+        assert!(matches!(next, Some(Ok(Event::Live))), "after {seed} s: {next:?}");
+        assert!(registration.status().is_active());
+    }
+}
+
+/// What cannot be put back must not hide everybody else.
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_is_refused_does_not_hold_up_the_view() {
+    let (mem, fault) = (Mem::new(), Fault::new());
+    let discovery = Discovery::new(mem.clone()).layer(fault.clone());
+    let mut registration = register(&discovery, 1).await;
+    let mut view = discovery.view(service()).await.unwrap();
+    fault.partition();
+    view.wait_for(|_, freshness| !freshness.is_live()).await.unwrap();
+    mem.expire_all();
+    let rival = register(&Discovery::new(mem), 1).await;
+    fault.heal();
+    registration.wait_for(|status| status.phase == Phase::Refused).await;
+    let live =
+        time::timeout(Duration::from_secs(10), view.wait_for(|_, freshness| freshness.is_live())).await;
+    let snapshot = live.expect("the rest is worth showing").unwrap();
+    assert_eq!(snapshot.get(rival.key()).unwrap().incarnation(), rival.instance().incarnation());
 }

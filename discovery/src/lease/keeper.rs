@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{self, Instant},
 };
 
@@ -50,6 +50,8 @@ pub(super) async fn run(
         slots: HashMap::new(),
         waiting: BTreeSet::new(),
         writes: FuturesUnordered::new(),
+        assurances: Vec::new(),
+        restored: Instant::now(),
         left_behind: false,
     };
     keeper.run(inbox).await;
@@ -67,6 +69,10 @@ struct Keeper {
     /// Slots that want to be looked at again, by when.
     waiting: BTreeSet<(Instant, u64)>,
     writes: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
+    /// Who wants to know that everything is in place, as of when.
+    assurances: Vec<(Instant, oneshot::Sender<Instant>)>,
+    /// When something was last put back after its lease was lost.
+    restored: Instant,
     /// Whether a registration was let go of without removal: its lease must then end by itself.
     left_behind: bool,
 }
@@ -84,9 +90,15 @@ struct Held {
     id: LeaseId,
     granted: Instant,
     ttl: Duration,
-    /// Counts from *sending* the last good renewal: the server cannot have ended the lease before, however long the
-    /// reply took.
-    deadline: Instant,
+    /// When the last good renewal was *sent*: the server cannot have ended the lease before that and a ttl, however
+    /// long the reply took.
+    proof: Instant,
+}
+
+impl Held {
+    fn deadline(&self) -> Instant {
+        self.proof + self.ttl
+    }
 }
 
 enum LeaseReply {
@@ -104,6 +116,7 @@ impl Keeper {
         let mut inbox = Some(inbox);
         let mut last_call = None;
         loop {
+            self.give_assurances();
             self.call_lease();
             if inbox.is_none() && self.slots.is_empty() {
                 break;
@@ -157,6 +170,14 @@ impl Keeper {
                 self.finish(id, None);
                 return;
             }
+            Command::Assure { ack } => {
+                let now = Instant::now();
+                self.assurances.push((now, ack));
+                if let Some(lease) = &mut self.lease {
+                    lease.due = lease.due.min(now);
+                }
+                return;
+            }
         };
         self.advance(id);
     }
@@ -203,8 +224,12 @@ impl Keeper {
             Reply::Wrote { draft, lease, outcome } => {
                 let lost =
                     outcome.as_ref().err().filter(|error| error.kind() == ErrorKind::LeaseLost).cloned();
+                let is_back = outcome.is_ok() && slot.was_under_another(lease);
                 if let Err(refusal) = slot.wrote(draft, lease, outcome, &tenure) {
                     return self.finish(id, Some(refusal));
+                }
+                if is_back {
+                    self.restored = Instant::now();
                 }
                 if let Some(error) = lost {
                     self.lose_lease(lease, error);
@@ -217,6 +242,33 @@ impl Keeper {
             }
         }
         self.advance(id);
+    }
+
+    /// Answers those who asked before the last proof that the lease lives, once everything is written under it.
+    fn give_assurances(&mut self) {
+        if self.assurances.is_empty() {
+            return;
+        }
+        let tenure = self.tenure();
+        if !self.slots.values().all(|slot| slot.is_settled(&tenure)) {
+            return;
+        }
+        let proof = match &self.lease {
+            Some(lease) if !self.slots.is_empty() => lease.held.as_ref().map(|held| held.proof),
+            _ => Some(Instant::now()),
+        };
+        for (_, ack) in
+            self.assurances.extract_if(.., |(asked, _)| proof.is_some_and(|proof| *asked <= proof))
+        {
+            // Who no longer waits does not need to know.
+            let _ = ack.send(self.restored);
+        }
+    }
+
+    /// When to renew a lease that was last renewed at `sent`: sooner if somebody has asked about it since.
+    fn next_renewal(&self, sent: Instant, ttl: Duration) -> Instant {
+        let asked = self.assurances.iter().any(|(asked, ack)| *asked > sent && !ack.is_closed());
+        if asked { Instant::now() } else { sent + ttl / 3 }
     }
 
     fn finish(&mut self, id: u64, refusal: Option<Error>) {
@@ -242,7 +294,7 @@ impl Keeper {
         let waiting = self.waiting.first().map(|(due, _)| *due);
         let lease = self.lease_due();
         let lapse = self.lease.as_ref().filter(|lease| lease.trouble.is_some()).and_then(|lease| {
-            lease.held.as_ref().map(|held| held.deadline).filter(|deadline| *deadline > Instant::now())
+            lease.held.as_ref().map(Held::deadline).filter(|deadline| *deadline > Instant::now())
         });
         waiting.into_iter().chain(lease).chain(lapse).min()
     }
@@ -291,12 +343,17 @@ impl Keeper {
     }
 
     fn hear_lease(&mut self, reply: LeaseReply) {
+        let next = match &reply {
+            LeaseReply::Granted { sent, outcome: Ok(Grant { ttl, .. }) }
+            | LeaseReply::Renewed { sent, outcome: Ok(ttl) } => Some(self.next_renewal(*sent, *ttl)),
+            _ => None,
+        };
         let Some(lease) = &mut self.lease else { return };
+        lease.due = next.unwrap_or(lease.due);
         match reply {
             LeaseReply::Granted { sent, outcome: Ok(grant) } => {
                 let Grant { id, ttl } = grant;
-                lease.held = Some(Held { id, granted: sent, ttl, deadline: sent + ttl });
-                lease.due = sent + grant.ttl / 3;
+                lease.held = Some(Held { id, granted: sent, ttl, proof: sent });
                 lease.trouble = None;
                 self.advance_all();
             }
@@ -313,9 +370,8 @@ impl Keeper {
                 self.report_all();
             }
             LeaseReply::Renewed { sent, outcome: Ok(ttl) } => {
-                lease.due = sent + ttl / 3;
                 if let Some(held) = &mut lease.held {
-                    (held.ttl, held.deadline) = (ttl, sent + ttl);
+                    (held.ttl, held.proof) = (ttl, sent);
                 }
                 if lease.trouble.take().is_some() {
                     self.report_all();
@@ -355,7 +411,7 @@ impl Keeper {
             Some(Lease { held: Some(held), trouble, .. }) => Tenure::Held {
                 id: held.id,
                 trouble: trouble.clone(),
-                lapsed: held.deadline <= Instant::now(),
+                lapsed: held.deadline() <= Instant::now(),
             },
         }
     }

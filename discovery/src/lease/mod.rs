@@ -19,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use futures_util::future::join_all;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{self, Instant},
+};
 
 pub use self::status::{Phase, RegistrationStatus};
 use crate::{Backend, Instance, OnConflict, Owner, Result, Revision, backoff::Backoff};
@@ -61,6 +65,19 @@ impl Keepers {
         keeper.send(Command::Attach { id, order });
         (keeper, id)
     }
+
+    /// Has all registrations looked after now, and waits until each is known to be in place, or refused. Returns since
+    /// when, if there are any; `None` also if that takes longer than `patience`.
+    pub(crate) async fn in_place_since(&self, patience: Duration) -> Option<Instant> {
+        let assured: Vec<_> = {
+            let by_ttl = self.by_ttl.lock().unwrap_or_else(PoisonError::into_inner);
+            let keepers = by_ttl.values().flatten().filter_map(Weak::upgrade);
+            keepers.map(|keeper| keeper.assure()).collect()
+        };
+        let assured = time::timeout(patience, join_all(assured)).await.ok()?;
+        // A keeper that has ended meanwhile has nothing left to look after.
+        assured.into_iter().filter_map(Result::ok).max()
+    }
 }
 
 impl fmt::Debug for Keepers {
@@ -84,6 +101,12 @@ impl Keeper {
         let _ = self.commands.send(command);
     }
 
+    fn assure(&self) -> oneshot::Receiver<Instant> {
+        let (ack, assured) = oneshot::channel();
+        self.send(Command::Assure { ack });
+        assured
+    }
+
     fn load(&self) -> usize {
         self.load.load(Ordering::Relaxed)
     }
@@ -103,6 +126,8 @@ pub(crate) enum Command {
     Withdraw { id: u64, ack: Option<Ack> },
     /// Leave it as it is, and alone.
     Forget { id: u64 },
+    /// Find out at once whether everything is in place, put back what is not, and then say when that last happened.
+    Assure { ack: oneshot::Sender<Instant> },
 }
 
 /// A registration to be kept.

@@ -122,6 +122,18 @@ impl Slot {
         self.withdrawn
     }
 
+    /// Whether it was last written under another lease than this one.
+    pub(super) fn was_under_another(&self, lease: Option<LeaseId>) -> bool {
+        self.written.as_ref().is_some_and(|written| written.lease != lease)
+    }
+
+    /// Whether what was written is in place, if the lease is, or nothing more can be done about it.
+    pub(super) fn is_settled(&self, tenure: &Tenure) -> bool {
+        self.withdrawn
+            || self.written.as_ref().is_none_or(|written| written.lease == tenure.lease())
+            || self.trouble.as_ref().is_some_and(is_refusal)
+    }
+
     /// What to do now, given the keeper's lease.
     pub(super) fn step(&mut self, tenure: &Tenure) -> Step {
         if self.busy {

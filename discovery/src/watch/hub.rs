@@ -6,20 +6,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use super::{Watch, resume, topic::Topic};
-use crate::{Backend, Scope, backoff::Backoff};
+use super::{Watch, resume::Resume, topic::Topic};
+use crate::{Backend, Scope, backoff::Backoff, lease::Keepers};
 
 /// The topics of one backend.
 pub(crate) struct Hub {
     backend: Arc<dyn Backend>,
     backoff: Backoff,
+    keepers: Arc<Keepers>,
     /// Watchers keep their topic alive; the hub only knows where it is.
     topics: Mutex<HashMap<Scope, Weak<Topic>>>,
 }
 
 impl Hub {
-    pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff) -> Self {
-        Self { backend, backoff, topics: Mutex::default() }
+    pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff, keepers: Arc<Keepers>) -> Self {
+        Self { backend, backoff, keepers, topics: Mutex::default() }
     }
 
     /// One more watcher of `scope`; the first one opens the upstream watch, the last one to go closes it.
@@ -30,8 +31,14 @@ impl Hub {
         }
         topics.retain(|_, topic| topic.strong_count() > 0);
         let topic = Arc::new(Topic::new(scope.clone()));
-        let upstream = resume::run(self.backend.clone(), self.backoff, Arc::downgrade(&topic), scope.clone());
-        topic.own(tokio::spawn(upstream).abort_handle());
+        let resume = Resume {
+            backend: self.backend.clone(),
+            backoff: self.backoff,
+            keepers: self.keepers.clone(),
+            topic: Arc::downgrade(&topic),
+            scope: scope.clone(),
+        };
+        topic.own(tokio::spawn(resume.run()).abort_handle());
         topics.insert(scope, Arc::downgrade(&topic));
         Watch::new(topic)
     }
