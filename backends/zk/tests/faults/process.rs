@@ -5,7 +5,6 @@
 use std::{
     env, io,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use discovery::Scope;
@@ -65,7 +64,10 @@ async fn agent() {
     client.history.assert_sound();
     assert_eq!(client.history.outages(), 1);
     let left = client.history.departures();
-    assert!(client.wanted().all(|own| !left.contains(own.key())), "who slept did not see itself leave: {left:?}");
+    assert!(
+        client.wanted().all(|own| !left.contains(own.key())),
+        "who slept did not see itself leave: {left:?}"
+    );
     for registration in client.registrations {
         soon("to be deregistered", registration.deregister()).await.unwrap();
     }

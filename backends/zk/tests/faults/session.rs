@@ -38,6 +38,33 @@ async fn a_lease_that_was_ended_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_lease_that_ended_during_a_cut_is_replaced() {
+    let Some((server, proxy, mut stage)) = cuttable().await else { return };
+    let sessions = intruder::sessions(&server, TTL).await;
+    proxy.refuse().await;
+    for lease in intruder::holders(&server).await.intersection(&sessions) {
+        intruder::end(&server, *lease).await;
+    }
+    proxy.pass().await;
+    stage.recovered([1, 0]).await;
+    stage.assert_owner_left_once();
+    stage.cleared(&[server]).await;
+}
+
+#[tokio::test]
+async fn sessions_that_were_all_ended_are_all_replaced() {
+    let Some((server, proxy, mut stage)) = cuttable().await else { return };
+    let sessions = intruder::sessions(&server, TTL).await;
+    proxy.refuse().await;
+    join_all(sessions.iter().map(|session| intruder::end(&server, *session))).await;
+    proxy.pass().await;
+    stage.recovered([1, 0]).await;
+    stage.assert_owner_left_once();
+    assert!(intruder::sessions(&server, TTL).await.is_disjoint(&sessions));
+    stage.cleared(&[server]).await;
+}
+
+#[tokio::test]
 async fn a_thousand_registrations_come_back_with_their_latest_data() {
     let Some((server, proxy, mut stage)) = cuttable().await else { return };
     stage.owner.populate(1000..2000).await;

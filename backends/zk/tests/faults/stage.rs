@@ -226,6 +226,7 @@ impl Stage {
     /// Drops everything and waits until nothing of it is left: no task here, no session and no watch there.
     pub(crate) async fn cleared(self, servers: &[ZooKeeper]) {
         self.assert_sound();
+        let start = Instant::now();
         let tasks = self.tasks;
         drop(self);
         eventually("no task, session or watch is left", async || {
@@ -241,6 +242,7 @@ impl Stage {
             (left > tasks).then(|| format!("{left} tasks, {tasks} before"))
         })
         .await;
+        eprintln!("cleared after {:?}", start.elapsed());
     }
 }
 
