@@ -4,7 +4,11 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use discovery::{Change, Discovery, Event, Revision, mem::Mem};
+use discovery::{
+    Change, Discovery, Event, Revision,
+    balance::{ConsistentHash, LeastLoaded, Policy, Random, RoundRobin, Weighted},
+    mem::Mem,
+};
 use discovery_benches::{instance, service, snapshot};
 use futures_util::{StreamExt, future::join_all};
 use tokio::runtime::Runtime;
@@ -38,6 +42,32 @@ fn lookup(criterion: &mut Criterion) {
         let key = instance(n / 2).key().clone();
         group
             .bench_function(BenchmarkId::new("get", n), |bencher| bencher.iter(|| black_box(view.get(&key))));
+    }
+    group.finish();
+}
+
+/// Picking an instance to call.
+fn pick(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut group = criterion.benchmark_group("pick");
+    for n in [100, 10_000] {
+        let view =
+            runtime.block_on(async { registry(n).await.view(service()).await.expect("memory answers") });
+        let policies: Vec<(&str, Box<dyn Policy>)> = vec![
+            ("round_robin", Box::new(RoundRobin::new())),
+            ("random", Box::new(Random::new())),
+            ("weighted", Box::new(Weighted::new())),
+            ("least_loaded", Box::new(LeastLoaded::new())),
+            ("consistent_hash", Box::new(ConsistentHash::new())),
+        ];
+        for (name, policy) in policies {
+            let balancer = view.balance(policy);
+            runtime.block_on(balancer.ready()).expect("there are instances");
+            group.bench_function(BenchmarkId::new(name, n), |bencher| {
+                bencher.iter(|| black_box(balancer.pick_for(b"customer-4711").map(|pick| pick.weight())));
+            });
+        }
     }
     group.finish();
 }
@@ -99,5 +129,5 @@ fn fanout(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, lookup, change, fanout);
+criterion_group!(benches, lookup, pick, change, fanout);
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use discovery::{Discovery, mem::Mem};
+use discovery::{Discovery, balance::LeastLoaded, mem::Mem};
 use discovery_benches::{instance, service};
 
 #[global_allocator]
@@ -31,14 +31,17 @@ fn main() {
         let bytes = after.curr_bytes - before.curr_bytes;
         println!("view of {INSTANCES}: {bytes} bytes, {} an instance", bytes as u64 / INSTANCES);
 
+        let balancer = view.balance(LeastLoaded::new());
+        balancer.ready().await.expect("there are instances");
         let key = instance(INSTANCES / 2).key().clone();
         let before = dhat::HeapStats::get();
         for _ in 0..LOOKUPS {
             black_box(view.read(|snapshot, freshness| (snapshot.len(), freshness.is_live())));
             black_box(view.get(&key));
+            black_box(balancer.pick().map(|pick| pick.weight()).is_ok());
         }
         let allocations = dhat::HeapStats::get().total_blocks - before.total_blocks;
-        println!("{LOOKUPS} lookups: {allocations} allocations");
-        assert_eq!(allocations, 0, "a lookup must not allocate");
+        println!("{LOOKUPS} lookups and picks: {allocations} allocations");
+        assert_eq!(allocations, 0, "neither a lookup nor a pick may allocate");
     });
 }
