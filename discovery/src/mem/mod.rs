@@ -10,12 +10,13 @@ mod store;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use self::store::Store;
 use crate::{
     Backend, Capabilities, Info, LeaseId, Leases, Registrar, Result, Resume, Revision, Scope, Snapshot,
     backend::Updates,
-    kv::{Kv, KvBackend},
+    kv::{Key, Kv, KvBackend},
 };
 
 /// How many changes a store remembers unless told otherwise.
@@ -69,6 +70,16 @@ impl Mem {
     /// Forgets the history, so that every watch that resumes has to start over: for tests.
     pub fn compact(&self) {
         self.0.store().compact();
+    }
+
+    /// Writes an entry past all limits, as a program might that knows nothing of this crate: for tests.
+    pub fn plant(&self, key: &Key, value: impl Into<Bytes>) {
+        self.0.store().plant(key.clone(), value.into());
+    }
+
+    /// How many watches are open: for tests.
+    pub fn open_watches(&self) -> usize {
+        self.0.store().open_watches()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::{
     sync::watch,
@@ -72,6 +73,17 @@ impl Store {
 
     pub(super) fn compact(&self) {
         self.write(|state| state.history.compact(state.revision));
+    }
+
+    pub(super) fn plant(&self, key: Key, value: Bytes) {
+        self.write(|state| {
+            state.revision.0 += 1;
+            state.put(key, value, None);
+        });
+    }
+
+    pub(super) fn open_watches(&self) -> usize {
+        self.bell.receiver_count()
     }
 
     /// The state as of now: leases that are due are ended first.
@@ -189,7 +201,7 @@ impl State {
         Ok(self.revision)
     }
 
-    fn put(&mut self, key: Key, value: bytes::Bytes, lease: Option<LeaseId>) {
+    fn put(&mut self, key: Key, value: Bytes, lease: Option<LeaseId>) {
         let old = self.entries.get(&key);
         let created = old.map_or(self.revision, |entry| entry.created);
         self.unbind(old.and_then(|entry| entry.lease), &key);
