@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use discovery::{
     Backend,
     conformance::{Disrupt, Disruption, Harness},
+    kv::Key,
     layer::{Fault, Layer},
     mem::Mem,
 };
@@ -25,6 +27,18 @@ impl Harness for MemHarness {
 
     fn disrupt(&self) -> Option<&dyn Disrupt> {
         Some(self)
+    }
+
+    async fn plant(&self, key: &Key, value: Bytes) {
+        self.mem.plant(key, value);
+    }
+
+    fn plants_without_limit(&self) -> bool {
+        true
+    }
+
+    async fn open_watches(&self) -> Option<usize> {
+        Some(self.mem.open_watches())
     }
 
     fn ttl(&self) -> Duration {

@@ -290,9 +290,15 @@ pub(super) async fn a_view_is_what_a_fetch_shows(cx: &Context) {
     let mut view = discovery.view(Scope::everything()).await.expect("there is a first snapshot");
     assert!(view.snapshot().is_empty() && view.freshness().is_live());
     for n in 1..=50 {
-        client.put(&instance(["a", "a/b", "c"][usize::from(n % 3)], &(n % 10).to_string(), n)).await;
+        let one = instance(["a", "a/b", "c"][usize::from(n % 3)], &(n % 10).to_string(), n);
+        client.put(&one).await;
         if n % 4 == 0 {
-            client.remove(&instance(["a", "a/b", "c"][usize::from(n % 3)], &(n % 10).to_string(), n)).await;
+            client.remove(&one).await;
+        }
+        // The view takes part as it goes.
+        if n % 10 == 0 {
+            let caught_up = view.wait_for(|known, _| shows(known, &one) || n % 4 == 0);
+            cx.within("the view to keep up", caught_up).await.expect("the view lives");
         }
     }
     let fetched = client.fetch(Scope::everything()).await;

@@ -1,6 +1,6 @@
 //! What checks are written with: clients, deadlines and small things to register.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -250,7 +250,8 @@ pub(super) fn ports(changes: &[Change], of: &InstanceKey) -> Vec<u16> {
     puts.collect()
 }
 
-pub(super) fn removals(changes: &[Change]) -> Vec<&InstanceKey> {
+/// Who these changes said to be gone; once or several times.
+pub(super) fn removals(changes: &[Change]) -> BTreeSet<&InstanceKey> {
     let removals = changes.iter().filter_map(|change| match change {
         Change::Remove(key) => Some(key),
         Change::Put(_) => None,

@@ -77,7 +77,7 @@ pub(super) async fn overwritten_by_garbage_is_gone(cx: &Context) {
     feed.until_len(2).await;
     cx.plant("a/b/1", "garbage").await;
     let seen = feed.until_gone(&one).await;
-    assert_eq!(removals(&seen), [one.key()]);
+    assert_eq!(removals(&seen), [one.key()].into());
     assert!(shows(&client.fetch(service("a/b")).await, &sibling));
     // And back.
     cx.plant("a/b/1", r#"{"endpoints":[{"name":"http","host":"127.0.0.1","port":9}]}"#).await;

@@ -1,18 +1,19 @@
 //! What a watch behind a revision tells: all that was missed, or everything.
 
-use super::context::{Client, Context, instance, reborn, removals, service, shows};
+use super::{
+    context::{Client, Context, instance, reborn, removals, service, shows},
+    feed::Feed,
+};
 use crate::{Change, Resume, Revision, Snapshot, Update};
 
 pub(super) async fn continues_or_starts_over(cx: &Context) {
     let client = cx.client().await;
-    let after = history(cx, &client).await;
-    let mut feed = cx.feed_after(&client, service("a/b"), Some(after));
-    let (update, _) = feed.step().await;
-    let resumes = client.0.info().capabilities().resume != Resume::Never;
-    assert!(resumes || matches!(update, Update::Reset(_)), "promises no resumption, and says {update:?}");
-    if matches!(update, Update::Reset(_)) {
-        feed.until("the present", is_the_present).await;
-    }
+    let feed = history(cx, &client).await;
+    let mut resumed = cx.feed_after(&client, service("a/b"), Some(feed.revision())).knowing(&feed);
+    let (update, _) = resumed.step().await;
+    let promised = client.0.info().capabilities().resume != Resume::Never;
+    assert!(promised || matches!(update, Update::Reset(_)), "no resumption was promised: {update:?}");
+    resumed.until("the present, on top of what was known", is_the_present).await;
 }
 
 pub(super) async fn what_was_missed_is_told(cx: &Context) {
@@ -70,7 +71,7 @@ pub(super) async fn nothing_missed_is_progress(cx: &Context) {
 
 pub(super) async fn forgotten_history_is_a_reset(cx: &Context) {
     let client = cx.client().await;
-    let after = history(cx, &client).await;
+    let after = history(cx, &client).await.revision();
     cx.compact().await;
     let mut feed = cx.feed_after(&client, service("a/b"), Some(after));
     let (update, _) = feed.step().await;
@@ -131,12 +132,12 @@ pub(super) async fn a_deletion_while_away_is_told(cx: &Context) {
     client.remove(&one).await;
     let mut resumed = cx.feed_after(&client, service("a/b"), Some(feed.revision())).knowing(&feed);
     let seen = resumed.until_gone(&one).await;
-    assert_eq!(removals(&seen), [one.key()]);
+    assert_eq!(removals(&seen), [one.key()].into());
     assert!(shows(resumed.known(), &two));
 }
 
-/// Something happens, is seen, and then more happens: the revision in between.
-async fn history(cx: &Context, client: &Client) -> Revision {
+/// Something happens, is seen, and then more happens: the watch that has seen the one and not the other.
+async fn history(cx: &Context, client: &Client) -> Feed<Update> {
     let mut feed = cx.feed(client, service("a/b")).await;
     let first = instance("a/b", "1", 1);
     client.put(&first).await;
@@ -145,7 +146,7 @@ async fn history(cx: &Context, client: &Client) -> Revision {
         client.put(&instance("a/b", &n.to_string(), n)).await;
     }
     client.remove(&first).await;
-    feed.revision()
+    feed
 }
 
 /// What [`history`] leaves behind.
