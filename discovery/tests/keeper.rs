@@ -241,6 +241,24 @@ async fn who_was_away_does_not_see_itself_leave() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_outage_shorter_than_the_lease_does_not_cost_it() {
+    for seed in 0..50 {
+        let (mem, fault) = (Mem::new(), Fault::new());
+        let backoff = Backoff::default().with_seed(seed);
+        let discovery = Discovery::new(mem.clone()).layer(fault.clone()).backoff(backoff);
+        let _registration = register(&discovery, 1).await;
+        let mut witness = Discovery::new(mem).watch(service());
+        assert!(matches!(witness.next().await, Some(Ok(Event::Reset(_)))));
+
+        fault.partition();
+        time::sleep(TTL * 3 / 4).await;
+        fault.heal();
+        let seen = time::timeout(2 * TTL, witness.next()).await;
+        assert!(seen.is_err(), "seed {seed}: {seen:?}");
+    }
+}
+
 /// What cannot be put back must not hide everybody else.
 #[tokio::test(start_paused = true)]
 async fn a_registration_that_is_refused_does_not_hold_up_the_view() {

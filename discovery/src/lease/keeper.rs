@@ -383,7 +383,9 @@ impl Keeper {
             }
             LeaseReply::Renewed { outcome: Err(error), .. } => {
                 // The server may have renewed it, or may yet: only its own word or a new lease settles that.
-                lease.due = Instant::now() + lease.attempts.next_delay();
+                // Pauses that grow must not outgrow the lease.
+                let patience = lease.held.as_ref().map_or(lease.ttl, |held| held.ttl) / 10;
+                lease.due = Instant::now() + lease.attempts.next_delay().min(patience);
                 lease.trouble = Some(error);
                 self.report_all();
             }
