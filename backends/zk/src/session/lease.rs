@@ -54,11 +54,30 @@ impl LeaseSessions {
     }
 
     /// Proves that the session is alive, at the leader of the ensemble, and starts its time anew.
-    pub(crate) async fn renew(&self, id: LeaseId, deadline: Instant) -> Result<Duration> {
+    ///
+    /// `reachable` tells whether a server can be reached. The client waits twice as long before each attempt to come
+    /// back, so its next one may be too late, however short the outage was. A lease that has a third of its time left
+    /// is then given up in favour of a new one: whoever writes what was bound to it once more, before it ends, spares
+    /// everybody a departure.
+    pub(crate) async fn renew(
+        &self,
+        id: LeaseId,
+        deadline: Instant,
+        reachable: impl Future<Output = Result<Arc<Session>>>,
+    ) -> Result<Duration> {
         let session = self.session(id)?;
+        let late = self.lock().get(&id).map_or(deadline, |lease| lease.deadline - lease.ttl / 3);
         let sent = Instant::now();
+        let reached = async {
+            sleep_until(late).await;
+            reachable.await
+        };
         let renewed = async {
-            session.ready(deadline).await?;
+            tokio::select! {
+                biased;
+                ready = session.ready(deadline) => ready?,
+                reached = reached => return Err(reached.map_or_else(|error| error, |_| lease_lost(id))),
+            }
             // Not a ping: that only reaches the server we are connected to, which may have lost its leader.
             let answer = session.client().sync("/");
             session.call(deadline, answer).await.map_err(|trouble| session.failed(trouble).not_applied())

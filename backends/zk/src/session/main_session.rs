@@ -1,6 +1,9 @@
 //! The session for everything that is not bound to a lease.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use discovery::{Error, ErrorKind, Result};
 use futures_util::{
@@ -11,6 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Session, Task};
 use crate::config::ZkConfig;
+
+/// How soon a client that has lost its connection has found another one, if its first attempt succeeds.
+const BACK_WITHIN: Duration = Duration::from_millis(100);
 
 /// Opens the main session when it is first needed, and another one when it is over.
 pub(crate) struct Main {
@@ -27,14 +33,27 @@ impl Main {
         Self { config, opening: Mutex::new(None) }
     }
 
-    /// The session, connected or not.
+    /// The session; connected a moment ago.
+    ///
+    /// The client waits twice as long before each attempt to come back, so what an outage took it may take once more.
+    /// A session that is not back soon is therefore replaced. Nothing is bound to it: its watches have ended with the
+    /// connection.
     ///
     /// # Errors
     ///
     /// Why none could be opened; the next call tries again.
     pub(crate) async fn session(&self, deadline: Instant) -> Result<Arc<Session>> {
+        let session = self.present_or_new(deadline).await?;
+        if session.ready(deadline.min(Instant::now() + BACK_WITHIN)).await.is_ok() {
+            return Ok(session);
+        }
+        self.forget(&session);
+        self.present_or_new(deadline).await
+    }
+
+    async fn present_or_new(&self, deadline: Instant) -> Result<Arc<Session>> {
         let opening = {
-            let mut slot = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = self.slot();
             match slot.as_ref().map(|opening| (opening, opening.peek())) {
                 Some((_, Some(Ok(session)))) if !session.is_over() => return Ok(session.clone()),
                 Some((opening, None)) => opening.clone(),
@@ -47,10 +66,21 @@ impl Main {
         })
     }
 
+    /// Has the next call open another session, unless somebody has done so already.
+    fn forget(&self, session: &Arc<Session>) {
+        let is_it = |opening: &mut Opening| {
+            opening.peek().is_some_and(|opened| opened.as_ref().is_ok_and(|opened| Arc::ptr_eq(opened, session)))
+        };
+        self.slot().take_if(is_it);
+    }
+
     /// The session if there is one now.
     pub(crate) fn present(&self) -> Option<Arc<Session>> {
-        let slot = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref()?.peek()?.as_ref().ok().filter(|session| !session.is_over()).cloned()
+        self.slot().as_ref()?.peek()?.as_ref().ok().filter(|session| !session.is_over()).cloned()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Opening>> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A task, so that a caller who gives up does not leave the others with half a connection.

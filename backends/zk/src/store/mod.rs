@@ -117,7 +117,8 @@ impl Leases for Store {
     }
 
     async fn renew(&self, id: LeaseId) -> Result<Duration> {
-        self.leases.renew(id, self.reader.deadline()).await.map_err(named("renew"))
+        let deadline = self.reader.deadline();
+        self.leases.renew(id, deadline, self.reader.session(deadline)).await.map_err(named("renew"))
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<()> {

@@ -24,14 +24,19 @@ async fn a_cut_is_one_outage_and_nobody_leaves() {
     stage.cleared(&[server]).await;
 }
 
+/// A client that doubles its pauses between attempts would let as much time pass again, or the session.
 #[tokio::test]
-async fn a_line_that_is_refused_for_a_while_is_one_outage_and_nobody_leaves() {
-    let Some((server, proxy, mut stage)) = cuttable(STEADY).await else { return };
+async fn a_line_that_is_refused_for_most_of_the_session_is_one_outage_and_nobody_leaves() {
+    let ttl = Duration::from_secs(6);
+    let Some((server, proxy, mut stage)) = cuttable(ttl).await else { return };
     proxy.refuse().await;
-    // Long enough for many attempts in vain, and much shorter than the session.
-    sleep(STEADY / 20).await;
+    sleep(ttl * 2 / 3).await;
     proxy.pass().await;
-    stage.recovered([1, 0]).await;
+    let took = stage.recovered([1, 0]).await;
+    assert!(took < ttl / 3, "{took:?}");
+    // The session that was cut would have ended by now.
+    sleep(ttl / 2).await;
+    stage.recovered([0, 0]).await;
     stage.assert_nobody_left();
     stage.cleared(&[server]).await;
 }
