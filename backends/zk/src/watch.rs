@@ -112,15 +112,14 @@ impl Watch {
     /// Asks for a sign of life, from the leader of the ensemble. Events that happened before the answer have arrived
     /// before it; returns the first if there is one.
     async fn probe(&mut self) -> Result<Option<zk::WatchedEvent>> {
-        let target = self.reader.horizon().get();
-        let sync = self.session.sync(target);
-        self.session
-            .caught_up(self.patience(), Some(sync))
-            .await
-            .map_err(|trouble| self.session.failed(trouble).not_applied())?;
+        let horizon = self.reader.horizon();
+        let target = horizon.zxid();
+        let caught_up = self.session.catch_up(horizon);
+        let caught_up = self.session.has_caught_up(self.patience(), Some(caught_up)).await;
+        let caught_up = caught_up.map_err(|trouble| self.session.failed(trouble).not_applied())?;
         self.heard = Instant::now();
         let event = self.watcher.changed().now_or_never();
-        if event.is_none() {
+        if event.is_none() && caught_up {
             self.reported = self.reported.max(target);
         }
         Ok(event)
@@ -129,9 +128,8 @@ impl Watch {
     /// Takes an event and those that are ready behind it.
     fn gather(&mut self, first: zk::WatchedEvent) -> Result<BTreeMap<Key, Hint>> {
         let mut hints = BTreeMap::<_, Hint>::new();
-        let mut next = Some(first);
-        for _ in 0..GATHERED {
-            let Some(event) = next else { break };
+        let mut event = first;
+        for taken in 1.. {
             if event.event_type == EventType::Session {
                 return Err(self.interrupted(event.session_state));
             }
@@ -141,7 +139,11 @@ impl Watch {
                 hint.may_have_been |= event.event_type != EventType::NodeCreated;
                 hint.was_deleted |= event.event_type == EventType::NodeDeleted;
             }
-            next = self.watcher.changed().now_or_never();
+            if taken == GATHERED {
+                break;
+            }
+            let Some(next) = self.watcher.changed().now_or_never() else { break };
+            event = next;
         }
         Ok(hints)
     }

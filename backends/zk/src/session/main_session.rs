@@ -69,7 +69,9 @@ impl Main {
     /// Has the next call open another session, unless somebody has done so already.
     fn forget(&self, session: &Arc<Session>) {
         let is_it = |opening: &mut Opening| {
-            opening.peek().is_some_and(|opened| opened.as_ref().is_ok_and(|opened| Arc::ptr_eq(opened, session)))
+            opening
+                .peek()
+                .is_some_and(|opened| opened.as_ref().is_ok_and(|opened| Arc::ptr_eq(opened, session)))
         };
         self.slot().take_if(is_it);
     }

@@ -7,14 +7,8 @@
 //!
 //! A session lives as long as a clone of its client. None is made here: a [`Session`] owns the only one, and requests
 //! borrow it.
-//!
-//! # Reading your own writes
-//!
-//! The sessions of one handle may be on different servers of an ensemble, and a server may lag behind the leader. A
-//! [`Horizon`] remembers the highest transaction id (zxid) that the handle has met; each session remembers how far its
-//! server is known to be. Before a session that is behind is read from, a `sync` goes ahead of the read on the same
-//! connection: one request more in the same flight, and only after a write elsewhere.
 
+mod horizon;
 mod lease;
 mod main_session;
 
@@ -24,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -38,7 +32,11 @@ use tokio::{
 };
 use zookeeper_client as zk;
 
-pub(crate) use self::{lease::LeaseSessions, main_session::Main};
+pub(crate) use self::{
+    horizon::{AsOf, Horizon},
+    lease::LeaseSessions,
+    main_session::Main,
+};
 use crate::{
     config::ZkConfig,
     error::{Cause, Trouble},
@@ -159,37 +157,6 @@ impl Session {
         }
     }
 
-    /// Sends a `sync` ahead of the next reads if the server may be behind `horizon`; the answer is to be awaited
-    /// with [`Session::caught_up`].
-    pub(crate) fn catch_up(&self, horizon: &Horizon) -> Option<CatchUp<'_>> {
-        let target = horizon.get();
-        (self.seen.get() < target).then(|| self.sync(target))
-    }
-
-    /// Sends a `sync`, whatever is known.
-    pub(crate) fn sync(&self, target: i64) -> CatchUp<'_> {
-        CatchUp { target, answer: Box::pin(self.client.sync("/")) }
-    }
-
-    /// Waits for a `sync`.
-    pub(crate) async fn caught_up(
-        &self,
-        deadline: Instant,
-        sync: Option<CatchUp<'_>>,
-    ) -> Result<(), Trouble> {
-        if let Some(CatchUp { target, answer }) = sync {
-            self.call(deadline, answer).await?;
-            self.seen.raise(target);
-        }
-        Ok(())
-    }
-
-    /// Notes that the server of this session has applied `zxid`.
-    pub(crate) fn has_applied(&self, zxid: i64, horizon: &Horizon) {
-        self.seen.raise(zxid);
-        horizon.raise(zxid);
-    }
-
     /// Reserves the room that a watch takes.
     ///
     /// # Errors
@@ -218,13 +185,6 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A `sync` under way.
-pub(crate) struct CatchUp<'s> {
-    /// How far the server is when it answers, at least.
-    target: i64,
-    answer: Pin<Box<dyn Future<Output = Result<(), zk::Error>> + Send + 's>>,
-}
-
 /// What one watch takes of [`WATCHED_MAX`]; returned on drop.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -235,23 +195,6 @@ pub(crate) struct Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.watched.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// The highest zxid met so far.
-///
-/// Raised by whoever gets an answer, read by whoever asks next. Acquire and release, so that who sees a value also
-/// sees what led to it.
-#[derive(Debug, Default)]
-pub(crate) struct Horizon(AtomicI64);
-
-impl Horizon {
-    pub(crate) fn get(&self) -> i64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn raise(&self, zxid: i64) {
-        self.0.fetch_max(zxid, Ordering::AcqRel);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Store, answers, memory::zxid, multi::Multi, reader::acquire, view::V
 use crate::{
     error::Trouble,
     path::{Stripe, keys_of},
-    session::{Session, revision},
+    session::{AsOf, Session, revision},
 };
 
 /// How often a transaction starts over because something it is about moved, or a key of the same stripe came to be.
@@ -43,11 +43,11 @@ impl Store {
         // What should all be new is written without a look, since the server itself refuses what exists; and so is
         // what nobody else seems to have written since we did.
         let mut guess = if is_all_new(txn) { Some(View::default()) } else { self.memory.recall(txn, owner) };
-        let mut doubts = false;
+        let mut as_of = AsOf::Horizon;
         for _ in 0..ATTEMPTS {
             let view = match guess.take() {
                 Some(view) => view,
-                None => match reader.look(&session, txn, deadline, doubts).await {
+                None => match reader.look(&session, txn, deadline, as_of).await {
                     Ok(Some(view)) => {
                         self.memory.note(&view.stripes);
                         view
@@ -60,19 +60,23 @@ impl Store {
                 },
             };
             if let Some(broken) = txn.guards().iter().find(|guard| !view.confirms(guard)) {
-                if view.is_synced {
+                if as_of == AsOf::Now {
                     let message = format!("{} is not as expected", broken.key());
                     return Err(Error::new(ErrorKind::Conflict, message));
                 }
-                doubts = true;
+                as_of = AsOf::Now;
                 continue;
             }
+            let known = reader.horizon().zxid();
             let (steps, answer) = Multi::new(reader, &session, txn, &view)?.send();
             match session.call(deadline, answer).await {
                 Ok(results) => {
-                    // If nothing had to be written, all is as it was at the latest revision that we know.
-                    let zxid = zxid(&results).unwrap_or_else(|| reader.horizon().get());
-                    session.has_applied(zxid, reader.horizon());
+                    // If nothing had to be written, all is as it was at the latest revision that we knew.
+                    let zxid = zxid(&results).unwrap_or(known);
+                    match steps.iter().find_map(|step| step.witness(reader.layout())) {
+                        Some(node) => session.has_written(zxid, node, reader.horizon()),
+                        None => session.has_applied(zxid, reader.horizon()),
+                    }
                     self.memory.learn(steps, &results, owner);
                     return Ok(revision(zxid));
                 }
@@ -83,7 +87,7 @@ impl Store {
                 }
                 Err(trouble) => return Err(session.failed(trouble)),
             }
-            doubts = true;
+            as_of = AsOf::Now;
         }
         let message = format!("the keys are being written all the time; gave up after {ATTEMPTS} attempts");
         Err(Error::new(ErrorKind::Unavailable, message).not_applied())

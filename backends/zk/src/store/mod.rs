@@ -124,7 +124,7 @@ impl Leases for Store {
     async fn revoke(&self, id: LeaseId) -> Result<()> {
         let deadline = self.reader.deadline();
         self.leases.revoke(id, deadline).await.map_err(named("revoke"))?;
-        self.reader.catch_up_blindly(deadline).await;
+        self.reader.move_horizon(deadline).await;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Trouble,
-    path::{Stripe, keys_of},
+    path::{Layout, Stripe, keys_of},
     session::Session,
 };
 
@@ -42,10 +42,24 @@ pub(super) enum Step {
     Delete(Key),
     /// Writes the stripe.
     Count(Stripe),
+    /// Writes the node above the stripes.
+    Clock,
     /// Checks that the stripe has this version.
     CheckCount(Stripe, i32),
     /// Changes nothing that matters later.
     Other,
+}
+
+impl Step {
+    /// The node that it writes in place, if it does.
+    pub(super) fn witness(&self, layout: &Layout) -> Option<String> {
+        match self {
+            Self::Count(stripe) => Some(layout.stripe_node(*stripe)),
+            Self::Clock => Some(layout.epoch_node()),
+            Self::Set(key) => Some(layout.node(key)),
+            Self::Create(_) | Self::Delete(_) | Self::CheckCount(..) | Self::Other => None,
+        }
+    }
 }
 
 impl<'s> Multi<'s> {
@@ -84,7 +98,7 @@ impl<'s> Multi<'s> {
         if multi.steps.iter().any(|step| matches!(step, Step::Delete(_))) {
             // Tells the zxid, which a deletion does not. Nobody checks the version of this node.
             let path = reader.layout().epoch_node();
-            multi.step(Step::Other, |writer| writer.add_set_data(&path, b"", None))?;
+            multi.step(Step::Clock, |writer| writer.add_set_data(&path, b"", None))?;
         }
         Ok(multi)
     }

@@ -17,7 +17,7 @@ use crate::{
     config::ZkConfig,
     error::Trouble,
     path::Layout,
-    session::{Horizon, LeaseSessions, Main, Session, lease_id, revision},
+    session::{AsOf, Horizon, LeaseSessions, Main, Session, lease_id, revision},
 };
 
 /// How many operations may be under way at once. ZooKeeper is fastest with 64 to 512 requests in flight; more only
@@ -87,13 +87,8 @@ impl Reader {
         let _place = self.admit(deadline).await?;
         let session = self.session(deadline).await?;
         let node = self.layout.node(key);
-        let sync = session.catch_up(&self.horizon);
-        let data = session.client().get_data(&node);
-        let answer = async {
-            session.caught_up(deadline, sync).await?;
-            session.call(deadline, data).await
-        };
-        match answer.await {
+        let ask = || session.client().get_data(&node);
+        match session.read(deadline, AsOf::Horizon, &self.horizon, ask).await {
             Ok((data, stat)) => Ok(self.entry(&session, key.clone(), data, &stat)),
             Err(trouble) if trouble.is(&zk::Error::NoNode) => Ok(None),
             Err(trouble) => Err(session.failed(trouble).not_applied()),
@@ -113,13 +108,14 @@ impl Reader {
         Some(Entry { key, value: Bytes::from(data), created, modified, lease })
     }
 
-    /// Has the server catch up with what happened at a zxid that nobody tells us: the end of a session. As well as it
-    /// can: the session has ended all the same.
-    pub(super) async fn catch_up_blindly(&self, deadline: Instant) {
+    /// Moves the horizon behind what has happened at a zxid that nobody tells us: the end of a session. As well as it
+    /// can be done: without a session for reads there is nothing to be late, and without rights to write, little to do.
+    pub(super) async fn move_horizon(&self, deadline: Instant) {
         let Some(session) = self.main.present() else { return };
-        let sync = session.sync(self.horizon.get());
-        if let Err(trouble) = session.caught_up(deadline, Some(sync)).await {
-            tracing::debug!(?trouble, "no sync behind the end of a lease");
+        let node = self.layout.epoch_node();
+        match session.call(deadline, session.client().set_data(&node, b"", None)).await {
+            Ok(stat) => session.has_written(stat.mzxid, node, &self.horizon),
+            Err(trouble) => tracing::debug!(?trouble, "reads may be late behind the end of a lease"),
         }
     }
 }

@@ -12,7 +12,7 @@ use zookeeper_client as zk;
 use super::Reader;
 use crate::{
     error::Trouble,
-    session::{Session, revision},
+    session::{AsOf, Session, revision},
 };
 
 /// How many nodes are read with one request, and how many such requests are under way.
@@ -41,7 +41,7 @@ impl Reader {
         let top = range.top();
         self.layout().check(top)?;
         let _place = self.admit(self.deadline()).await?;
-        let mut newest = self.horizon().get();
+        let mut newest = self.horizon().zxid();
         let mut entries = Vec::new();
         let mut level =
             self.list_top(session, top, &mut newest).await.map_err(|trouble| lost(session, trouble))?;
@@ -97,11 +97,8 @@ impl Reader {
     /// tell what is there.
     async fn list_top(&self, session: &Session, top: &Key, newest: &mut i64) -> Result<Vec<Key>, Trouble> {
         let node = self.layout().node(top);
-        let deadline = self.deadline();
-        let sync = session.catch_up(self.horizon());
-        let listed = session.client().get_children(&node);
-        session.caught_up(deadline, sync).await?;
-        match session.call(deadline, listed).await {
+        let ask = || session.client().get_children(&node);
+        match session.read(self.deadline(), AsOf::Horizon, self.horizon(), ask).await {
             Ok((names, stat)) => {
                 *newest = stat.mzxid.max(stat.pzxid).max(*newest);
                 Ok(names.iter().filter_map(|name| self.layout().child(top, name)).collect())

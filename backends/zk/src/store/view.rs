@@ -6,14 +6,15 @@ use discovery::{
     Revision,
     kv::{Guard, Key, Op, Txn},
 };
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 use zookeeper_client as zk;
 
-use super::{Reader, answers};
+use super::Reader;
 use crate::{
     error::Trouble,
     path::{Stripe, keys_of},
-    session::{Session, revision},
+    session::{AsOf, Session, revision},
 };
 
 /// The nodes of a transaction's keys, and the versions of their stripes.
@@ -25,8 +26,6 @@ pub(super) struct View {
     pub(super) nodes: BTreeMap<Key, Node>,
     /// The keys whose directory has a child that keeps it.
     pub(super) kept: BTreeSet<Key>,
-    /// Whether the server had caught up with its leader when it was read.
-    pub(super) is_synced: bool,
 }
 
 /// A node that exists.
@@ -81,31 +80,28 @@ impl View {
 }
 
 impl Reader {
-    /// Reads the stripes of a transaction and then its keys, in one flight; behind a `sync` if there are doubts.
-    /// `None` if a stripe does not exist yet.
+    /// Reads the stripes of a transaction and then its keys, in one flight. `None` if a stripe does not exist yet.
     pub(super) async fn look(
         &self,
         session: &Session,
         txn: &Txn,
         deadline: Instant,
-        doubts: bool,
+        as_of: AsOf,
     ) -> Result<Option<View>, Trouble> {
         let keys = keys_of(txn);
         let stripes: BTreeSet<_> = keys.iter().map(|key| Stripe::of(key)).collect();
-        let sync =
-            if doubts { Some(session.sync(self.horizon().get())) } else { session.catch_up(self.horizon()) };
-        let mut view = View { is_synced: sync.is_some(), ..View::default() };
         let nodes = stripes.iter().map(|stripe| self.layout().stripe_node(*stripe));
-        let nodes = nodes.chain(keys.iter().map(|key| self.layout().node(key)));
-        let asked = nodes.map(|node| session.client().check_stat(&node)).collect();
-        session.caught_up(deadline, sync).await?;
-        let mut stats = answers(session, deadline, asked).await.into_iter();
+        let nodes: Vec<_> = nodes.chain(keys.iter().map(|key| self.layout().node(key))).collect();
+        // All are sent when they are called, so the stripes are read first.
+        let ask = || try_join_all(nodes.iter().map(|node| session.client().check_stat(node)));
+        let mut stats = session.read(deadline, as_of, self.horizon(), ask).await?.into_iter();
+        let mut view = View::default();
         for (stripe, stat) in stripes.into_iter().zip(stats.by_ref()) {
-            let Some(stat) = stat? else { return Ok(None) };
+            let Some(stat) = stat else { return Ok(None) };
             view.stripes.insert(stripe, stat.version);
         }
         for (key, stat) in keys.into_iter().zip(stats) {
-            if let Some(stat) = stat? {
+            if let Some(stat) = stat {
                 session.has_applied(stat.czxid.max(stat.mzxid).max(stat.pzxid), self.horizon());
                 view.nodes.insert(key.clone(), Node::from(stat));
             }
