@@ -1,12 +1,10 @@
-//! What a page is told, and how it follows from what the registry says.
+//! What a page is told, and how it follows from what is known.
 
-use std::{
-    slice,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
-use discovery::{Change, Coordinate, Event, Instance, ServiceName, Snapshot, Status};
+use discovery::{Change, Coordinate, Instance, ServiceName, Snapshot, Status, View};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::listen::HTTP;
 
@@ -62,63 +60,77 @@ impl Ghost {
     }
 }
 
-/// Turns the events of a scope into messages for one page.
+/// Turns what is known of a scope, from one look to the next, into messages for one page.
 #[derive(Debug)]
 pub(super) struct Fold {
     /// Not a ghost: the server itself.
     hidden: ServiceName,
-    known: Snapshot,
+    told: Snapshot,
     ready: bool,
+    outage: Option<Instant>,
+}
+
+/// The registry is out of reach, since when and why.
+#[derive(Clone, Debug)]
+pub(super) struct Outage {
+    pub(super) since: Instant,
+    pub(super) reason: String,
 }
 
 impl Fold {
     pub(super) fn new(hidden: ServiceName) -> Self {
-        Self { hidden, known: Snapshot::default(), ready: false }
+        Self { hidden, told: Snapshot::default(), ready: false, outage: None }
     }
 
-    /// The messages that follow from `event`; `outage` is for how long there has been one, should it tell of one.
-    pub(super) fn take(&mut self, event: &Event, outage: Duration) -> Vec<Message> {
+    /// What to tell of the view as it is now.
+    pub(super) fn look(&mut self, view: &View) -> Vec<Message> {
+        view.read(|snapshot, freshness| {
+            let answered = freshness.revision().is_some();
+            let reason = match freshness.cause() {
+                _ if freshness.is_live() => None,
+                Some(error) => Some(error.to_string()),
+                // Not out of reach, as far as we know, but still to be heard of for the first time.
+                None => answered.then(|| "no reason is known".into()),
+            };
+            let outage = reason.map(|reason| Outage { since: freshness.since(), reason });
+            self.take(answered.then_some(snapshot), outage)
+        })
+    }
+
+    /// The messages that lead to `latest`; `None` stands for a registry that has never answered.
+    fn take(&mut self, latest: Option<&Snapshot>, outage: Option<Outage>) -> Vec<Message> {
         let mut messages = Vec::new();
-        match event {
-            Event::Reset(newer) => {
-                for change in self.known.diff(newer) {
-                    self.apply(&change, &mut messages);
-                }
-                if !self.ready {
-                    self.ready = true;
-                    messages.push(Message::Ready);
-                }
+        if let Some(latest) = latest {
+            for change in self.told.diff(latest) {
+                self.tell(&change, &mut messages);
             }
-            Event::Delta { changes, .. } => {
-                for change in changes.iter() {
-                    self.apply(change, &mut messages);
-                }
+            self.told = latest.clone();
+            if !self.ready {
+                self.ready = true;
+                messages.push(Message::Ready);
             }
-            Event::Stale(error) => {
-                let since = epoch_millis(SystemTime::now() - outage);
-                messages.push(Message::Stale { since, reason: error.to_string() });
-            }
-            Event::Live => messages.push(Message::Live),
+        }
+        let since = outage.as_ref().map(|outage| outage.since);
+        if self.outage != since {
+            self.outage = since;
+            messages.push(outage.map_or(Message::Live, |Outage { since, reason }| Message::Stale {
+                since: epoch_millis(SystemTime::now() - since.elapsed()),
+                reason,
+            }));
         }
         messages
     }
 
-    /// One step at a time: an event may hold several of one instance.
-    fn apply(&mut self, change: &Change, messages: &mut Vec<Message>) {
-        let old = self.known.get(change.key()).cloned();
-        self.known.apply(self.known.revision(), slice::from_ref(change));
-        match (old, change) {
+    fn tell(&self, change: &Change, messages: &mut Vec<Message>) {
+        match (self.told.get(change.key()), change) {
             (None, Change::Put(new)) => messages.extend(self.created(new)),
             // Left and came back while nobody looked.
             (Some(old), Change::Put(new)) if old.incarnation() != new.incarnation() => {
-                messages.extend(self.removed(&old).into_iter().chain(self.created(new)));
+                messages.extend(self.removed(old).into_iter().chain(self.created(new)));
             }
-            (Some(old), Change::Put(new)) if old != *new => {
-                messages.extend(self.ghost(new).map(Message::Changed));
-            }
-            (Some(old), Change::Remove(_)) => messages.extend(self.removed(&old)),
-            // Steps may be told twice.
-            (Some(_), Change::Put(_)) | (None, Change::Remove(_)) => {}
+            (Some(_), Change::Put(new)) => messages.extend(self.ghost(new).map(Message::Changed)),
+            (Some(old), Change::Remove(_)) => messages.extend(self.removed(old)),
+            (None, Change::Remove(_)) => {}
         }
     }
 
@@ -149,7 +161,7 @@ pub(super) fn epoch_millis(time: SystemTime) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use discovery::{Error, ErrorKind, InstanceBuilder, InstanceKey, Revision};
+    use discovery::{InstanceBuilder, Revision};
 
     use super::*;
 
@@ -163,21 +175,32 @@ mod tests {
         ghost(name, id, |builder| builder)
     }
 
-    fn reset(instances: impl IntoIterator<Item = Arc<Instance>>) -> Event {
-        Event::Reset(Snapshot::new(Revision(1), instances))
+    /// One look at the registry.
+    #[derive(Clone, Default)]
+    struct Look(Option<Snapshot>, Option<Outage>);
+
+    fn at(instances: impl IntoIterator<Item = Arc<Instance>>) -> Look {
+        Look(Some(Snapshot::new(Revision(1), instances)), None)
     }
 
-    fn delta(changes: impl Into<Arc<[Change]>>) -> Event {
-        Event::Delta { revision: Revision(2), changes: changes.into() }
+    impl Look {
+        fn during(self, outage: &Outage) -> Self {
+            Self(self.0, Some(outage.clone()))
+        }
     }
 
-    /// The messages that the events lead to, in short: `+`, `~` or `-` and the coordinate without its place.
-    fn told(events: &[Event]) -> Vec<String> {
+    fn outage() -> Outage {
+        Outage { since: Instant::now(), reason: "gone".into() }
+    }
+
+    /// The messages that the looks lead to, in short: `+`, `~` or `-` and the coordinate without its place.
+    fn told(looks: impl IntoIterator<Item = Look>) -> Vec<String> {
         let mut fold = Fold::new("local/test/pacman".parse().unwrap());
-        let messages = events.iter().flat_map(|event| fold.take(event, Duration::ZERO));
         let short = |sign: &str, coordinate: &Coordinate| {
             format!("{sign}{}", coordinate.to_string().replace(".test.local", ""))
         };
+        let messages =
+            looks.into_iter().flat_map(|Look(snapshot, outage)| fold.take(snapshot.as_ref(), outage));
         messages
             .map(|message| match message {
                 Message::Created(ghost) => short("+", &ghost.coordinate),
@@ -186,64 +209,71 @@ mod tests {
                 Message::Ready => "ready".into(),
                 Message::Stale { .. } => "stale".into(),
                 Message::Live => "live".into(),
-                Message::Heartbeat { .. } => unreachable!("no event is a heartbeat"),
+                Message::Heartbeat { .. } => unreachable!("no look is a heartbeat"),
             })
             .collect()
     }
 
     #[test]
     fn the_first_state_ends_with_ready_and_leaves_the_server_out() {
-        assert_eq!(told(&[reset([])]), ["ready"]);
+        assert_eq!(told([at([])]), ["ready"]);
         let all = [plain("pacman", "1"), plain("inky", "2"), plain("blinky", "3")];
-        assert_eq!(told(&[reset(all)]), ["+3.blinky", "+2.inky", "ready"]);
+        assert_eq!(told([at(all)]), ["+3.blinky", "+2.inky", "ready"]);
     }
 
     #[test]
-    fn each_step_is_told_and_repetitions_are_not() {
+    fn each_step_is_told_once() {
         let draining = ghost("inky", "1", |builder| builder.status(Status::Draining));
-        let steps = delta([
-            Change::Put(plain("inky", "1")),
-            Change::Put(plain("inky", "1")),
-            Change::Put(draining.clone()),
-            Change::Remove(draining.key().clone()),
-            Change::Remove(draining.key().clone()),
-        ]);
-        assert_eq!(told(&[reset([]), steps]), ["ready", "+1.inky", "~1.inky", "-1.inky"]);
+        let looks =
+            [at([]), at([plain("inky", "1")]), at([plain("inky", "1")]), at([draining]), at([]), at([])];
+        assert_eq!(told(looks), ["ready", "+1.inky", "~1.inky", "-1.inky"]);
     }
 
     #[test]
-    fn behind_an_outage_only_the_difference_is_told() {
-        let outage = Event::Stale(Error::new(ErrorKind::Unavailable, "gone"));
-        let before = reset([plain("inky", "1"), plain("inky", "2")]);
-        let after = reset([plain("inky", "2"), plain("inky", "3")]);
-        assert_eq!(
-            told(&[before, outage, after, Event::Live]),
-            ["+1.inky", "+2.inky", "ready", "stale", "-1.inky", "+3.inky", "live"]
-        );
+    fn an_outage_is_told_once_and_behind_it_only_the_difference() {
+        let before = at([plain("inky", "1"), plain("inky", "2")]);
+        let after = at([plain("inky", "2"), plain("inky", "3")]);
+        let outage = outage();
+        let looks = [
+            before.clone(),
+            before.clone().during(&outage),
+            before.during(&outage),
+            after.clone().during(&outage),
+            after,
+        ];
+        assert_eq!(told(looks), ["+1.inky", "+2.inky", "ready", "stale", "-1.inky", "+3.inky", "live"]);
     }
 
     #[test]
-    fn an_outage_from_the_start_is_told_before_anything_is_known() {
-        let outage = Event::Stale(Error::new(ErrorKind::Unavailable, "gone"));
-        assert_eq!(
-            told(&[outage, reset([plain("inky", "1")]), Event::Live]),
-            ["stale", "+1.inky", "ready", "live"]
-        );
+    fn an_unknown_maze_is_not_an_empty_one() {
+        let outage = outage();
+        let looks = [Look::default(), Look::default().during(&outage), at([plain("inky", "1")])];
+        assert_eq!(told(looks), ["stale", "+1.inky", "ready", "live"]);
+    }
+
+    #[test]
+    fn a_page_opened_in_an_outage_gets_what_is_known_and_since_when() {
+        let outage = outage();
+        assert_eq!(told([at([plain("inky", "1")]).during(&outage)]), ["+1.inky", "ready", "stale"]);
+        let second = Outage { since: outage.since + std::time::Duration::from_secs(1), ..outage.clone() };
+        let looks = [at([]).during(&outage), at([]).during(&second)];
+        assert_eq!(told(looks), ["ready", "stale", "stale"], "the end of the first was missed");
     }
 
     #[test]
     fn who_came_back_unseen_left_and_came() {
         let reborn = ghost("inky", "1", |builder| builder.incarnation(2));
-        let before = reset([plain("inky", "1")]);
-        assert_eq!(told(&[before, reset([reborn])]), ["+1.inky", "ready", "-1.inky", "+1.inky"]);
+        assert_eq!(
+            told([at([plain("inky", "1")]), at([reborn])]),
+            ["+1.inky", "ready", "-1.inky", "+1.inky"]
+        );
     }
 
     #[test]
     fn what_has_no_coordinate_is_no_ghost() {
         let deep = Arc::new(Instance::builder("local/test/a/b".parse().unwrap()).build().unwrap());
         let flat = Arc::new(Instance::builder("local/test".parse().unwrap()).build().unwrap());
-        let gone = Change::Remove(InstanceKey::new("local/test/a/b".parse().unwrap(), deep.id().clone()));
-        assert_eq!(told(&[reset([deep, flat]), delta([gone])]), ["ready"]);
+        assert_eq!(told([at([deep, flat]), at([])]), ["ready"]);
     }
 
     #[test]

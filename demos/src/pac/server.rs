@@ -1,6 +1,9 @@
 //! The server: one page, and a socket that tells it who is there.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json, Router,
@@ -10,7 +13,6 @@ use axum::{
     routing::get,
 };
 use discovery::{Coordinate, Scope, View};
-use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,8 +26,13 @@ use super::{
 };
 use crate::{backend::Registry, listen::Door, web};
 
+/// How long a ghost is still shown that was there before an outage and is not behind it. When the registry is away
+/// for longer than the leases last, it comes back without the ghosts, who live all the same and only have to notice
+/// first. Longer than they pause between attempts.
+const HOLD: Duration = Duration::from_secs(15);
+
 /// How long the sockets may take to say goodbye.
-const GOODBYE: time::Duration = time::Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Frames from browsers are ignored; there is no use in receiving large ones.
 const FRAME_MAX: usize = 4096;
@@ -40,10 +47,8 @@ pub(super) struct Server {
 /// What the handlers share.
 #[derive(Debug)]
 pub(super) struct Watched {
-    registry: Registry,
     coordinate: Coordinate,
     standing: watch::Receiver<Standing>,
-    scope: Scope,
     view: View,
     closing: CancellationToken,
     sockets: TaskTracker,
@@ -60,11 +65,9 @@ impl Server {
         let presence = Presence::start(registry, coordinate, door.endpoints.clone(), stay)?;
         let scope = Scope::Subtree(presence.coordinate().service().parent());
         let watched = Watched {
-            registry: registry.clone(),
             coordinate: presence.coordinate().clone(),
             standing: presence.standing(),
-            view: registry.discovery.view(scope.clone()).open(),
-            scope,
+            view: registry.discovery.view(scope).removal_guard(0, HOLD).distrust_empty().open(),
             closing: CancellationToken::new(),
             sockets: TaskTracker::new(),
         };
@@ -131,6 +134,8 @@ struct Report {
     /// Whether the registry tells of every change; if not, since when it does not.
     live: bool,
     since: u64,
+    /// How many of the ghosts were gone behind an outage, and are waited for.
+    held: usize,
     ghosts: Vec<Ghost>,
     sockets: usize,
 }
@@ -143,6 +148,7 @@ async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
             status: watched.standing.borrow().word(),
             live: freshness.is_live(),
             since: epoch_millis(SystemTime::now() - freshness.since().elapsed()),
+            held: freshness.held(),
             ghosts: snapshot
                 .iter()
                 .filter(|instance| instance.service() != hidden)
@@ -154,15 +160,9 @@ async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
 }
 
 impl Watched {
-    /// A watch of one's own, from the current state on, and how to read it.
-    pub(super) fn follow(&self) -> (discovery::Watch, Fold) {
-        (self.registry.discovery.watch(self.scope.clone()), Fold::new(self.coordinate.service().clone()))
-    }
-
-    /// For how long the registry has been out of reach; zero if it is not.
-    pub(super) fn outage(&self) -> time::Duration {
-        let freshness = self.view.freshness();
-        if freshness.is_live() { time::Duration::ZERO } else { freshness.since().elapsed() }
+    /// Tells a page of its own, or the log, what is known and what changes.
+    pub(super) fn follow(&self) -> Follower {
+        Follower { view: self.view.clone(), fold: Fold::new(self.coordinate.service().clone()), fresh: true }
     }
 
     pub(super) fn closing(&self) -> &CancellationToken {
@@ -170,11 +170,30 @@ impl Watched {
     }
 }
 
+/// One reader of the view. Whoever is slow finds the latest state when he looks again: nothing piles up for him.
+#[derive(Debug)]
+pub(super) struct Follower {
+    view: View,
+    fold: Fold,
+    fresh: bool,
+}
+
+impl Follower {
+    /// What to tell next; `None` when nothing will change any more. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Vec<Message>> {
+        // The first look waits for nothing.
+        if !std::mem::take(&mut self.fresh) {
+            self.view.changed().await.ok()?;
+        }
+        Some(self.fold.look(&self.view))
+    }
+}
+
 /// Logs who comes and goes, for as long as it is polled.
 async fn log(watched: &Watched) {
-    let (mut watch, mut fold) = watched.follow();
-    while let Some(Ok(event)) = watch.next().await {
-        for message in fold.take(&event, watched.outage()) {
+    let mut follower = watched.follow();
+    while let Some(messages) = follower.next().await {
+        for message in messages {
             match message {
                 Message::Created(ghost) => tracing::info!("Service {} is created", ghost.coordinate()),
                 Message::Changed(ghost) => {

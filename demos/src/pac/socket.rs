@@ -6,7 +6,7 @@ use axum::{
     body::Bytes,
     extract::ws::{CloseFrame, Message as Frame, WebSocket, close_code},
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::{
@@ -17,8 +17,7 @@ use super::{
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A page that has taken nothing for so long, or from which nothing has come although each heartbeat asks for an
-/// answer, is gone. Until then it holds up nobody but itself: events it misses meanwhile are dropped by its watch and
-/// made up for by the latest state.
+/// answer, is gone. Until then it holds up nobody but itself.
 const GONE: Duration = Duration::from_secs(35);
 
 /// Tells the page what there is and what happens, until it goes or we do.
@@ -37,16 +36,16 @@ pub(super) async fn serve(mut socket: WebSocket, watched: &Watched) {
 }
 
 async fn tell(socket: &mut WebSocket, watched: &Watched) -> Result<(), axum::Error> {
-    let (mut watch, mut fold) = watched.follow();
+    let mut follower = watched.follow();
     let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
         let frames = tokio::select! {
-            event = watch.next() => match event {
-                Some(Ok(event)) => fold.take(&event, watched.outage()).iter().map(text).collect(),
-                // The server ends with the same refusal, and says it.
-                Some(Err(_)) | None => return Ok(()),
+            messages = follower.next() => match messages {
+                Some(messages) => messages.iter().map(text).collect(),
+                // The server ends for the same reason, and says it.
+                None => return Ok(()),
             },
             _ = heartbeat.tick() => {
                 if heard.elapsed() > GONE {

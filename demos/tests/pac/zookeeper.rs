@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use discovery::{Connectors, Discovery, Instance, Registration, ServiceName};
-use discovery_testbed::ZooKeeper;
+use discovery_testbed::{Proxy, ZooKeeper};
 use futures_util::future::try_join_all;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -16,6 +16,11 @@ const SLACK: Duration = Duration::from_secs(5);
 
 fn locator(zk: &ZooKeeper) -> String {
     format!("zk://{}/cn", zk.address())
+}
+
+async fn connect(zk: &ZooKeeper) -> Discovery {
+    let connectors = Connectors::new().with(discovery_zk::connector());
+    Discovery::connect(&locator(zk), &connectors).await.unwrap()
 }
 
 async fn server(zk: &ZooKeeper, more: &[&str]) -> Demo {
@@ -138,8 +143,7 @@ async fn a_crowd_comes_and_goes() {
     let mut sockets = [Socket::open(&server).await, Socket::open(&server).await];
     sockets[0].until("an empty maze", |socket| socket.ready).await;
 
-    let connectors = Connectors::new().with(discovery_zk::connector());
-    let discovery = Discovery::connect(&locator(&zk), &connectors).await.unwrap();
+    let discovery = connect(&zk).await;
     let service: ServiceName = "local/test/crowd".parse().unwrap();
     let arrivals = (0..CROWD).map(|_| {
         let one = Instance::builder(service.clone()).endpoint("http", "127.0.0.1", 80).build().unwrap();
@@ -193,6 +197,42 @@ async fn a_restarted_zookeeper_shows_as_stale_and_removes_nobody() {
         eventually("it knows that it is registered", async || ghost.state().await["status"] == "active")
             .await;
     }
+}
+
+#[tokio::test]
+async fn who_is_missing_behind_an_outage_may_come_back_before_anybody_is_told() {
+    let Some(zk) = ZooKeeper::start_or_skip().await else { return };
+    let proxy = Proxy::start(zk.address()).unwrap();
+    let blind = format!("zk://{}/cn", proxy.address());
+    let server = Demo::start(["server", "--port", "0", "--backend", &blind]).await;
+    let frozen = ghost(&zk, &["inky", "--ttl", "1s"]).await;
+    let dead = ghost(&zk, &["blinky", "--ttl", "1s"]).await;
+    let _alive = ghost(&zk, &["clyde"]).await;
+    let inky = frozen.coordinate().await;
+    let mut socket = Socket::open(&server).await;
+    socket.until("three ghosts", |socket| socket.ghosts.len() == 3).await;
+
+    proxy.refuse().await;
+    socket.until("stale", |socket| socket.stale).await;
+    frozen.signal(Signal::STOP);
+    dead.signal(Signal::KILL);
+    let discovery = connect(&zk).await;
+    for name in ["inky", "blinky"] {
+        let service: ServiceName = format!("local/test/{name}").parse().unwrap();
+        eventually("its lease is over", async || {
+            discovery.lookup(&service).await.is_ok_and(|all| all.is_empty())
+        })
+        .await;
+    }
+    proxy.pass().await;
+    socket.until("live", |socket| !socket.stale).await;
+    assert_eq!(socket.ghosts.len(), 3, "nobody was seen to leave");
+    assert_eq!(server.state().await["held"], 2);
+
+    frozen.signal(Signal::CONT);
+    socket.until("who died is gone in the end", |socket| !socket.shows("blinky")).await;
+    assert_eq!((socket.count("created", &inky), socket.count("removed", &inky)), (1, 0));
+    assert_eq!(server.state().await["held"], 0);
 }
 
 #[tokio::test]
