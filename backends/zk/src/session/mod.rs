@@ -15,7 +15,7 @@ mod main_session;
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -45,6 +45,10 @@ use crate::{
 /// The most bytes that the paths of a session's watches may have together. Beyond 128 KiB the client splits the list
 /// that it sends when it reconnects, mistakes the second answer for a protocol error, and reconnects for ever.
 const WATCHED_MAX: usize = 100 * 1024;
+
+/// How long an answer may take before the server is nudged. Servers from 3.6.0 to 3.8.0 may overlook a request until
+/// another one comes (ZOOKEEPER-4537); on a quiet server that would be the next ping, seconds later.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A session and what is known about its server.
 pub(crate) struct Session {
@@ -95,13 +99,17 @@ impl Session {
         self.client.state().is_terminated() || self.broken.load(Ordering::Relaxed)
     }
 
+    fn is_connected(&self) -> bool {
+        self.client.state() == zk::SessionState::SyncConnected
+    }
+
     /// Waits until there is a connection.
     ///
     /// # Errors
     ///
     /// As for a request, except that nothing was sent.
     pub(crate) async fn ready(&self, deadline: Instant) -> Result<()> {
-        if self.client.state() == zk::SessionState::SyncConnected {
+        if self.is_connected() {
             return Ok(());
         }
         let mut states = self.client.state_watcher();
@@ -133,16 +141,28 @@ impl Session {
         deadline: Instant,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Trouble> {
+        let mut answer = pin!(answer);
         let mut ended = self.ended.subscribe();
-        let answer = tokio::select! {
-            biased;
-            answer = timeout_at(deadline, answer) => match answer {
-                Ok(answer) => answer.map_err(Into::into),
-                Err(_) => Err(Trouble::Late),
-            },
-            // The sender is our own: it is there as long as we are.
-            _ = ended.wait_for(|ended| *ended) => Err(Trouble::Ended),
+        let mut wait = async |until| {
+            tokio::select! {
+                biased;
+                answer = timeout_at(until, &mut answer) => match answer {
+                    Ok(answer) => answer.map_err(Into::into),
+                    Err(_) => Err(Trouble::Late),
+                },
+                // The sender is our own: it is there as long as we are.
+                _ = ended.wait_for(|ended| *ended) => Err(Trouble::Ended),
+            }
         };
+        let patience = deadline.min(Instant::now() + PATIENCE);
+        let mut answer = wait(patience).await;
+        if matches!(answer, Err(Trouble::Late)) && patience < deadline {
+            if self.is_connected() {
+                // Sent by being called; nobody waits for what comes of it.
+                drop(self.client.check_stat("/"));
+            }
+            answer = wait(deadline).await;
+        }
         if let Err(Trouble::Client(zk::Error::UnexpectedError(_))) = answer {
             self.broken.store(true, Ordering::Relaxed);
         }

@@ -9,11 +9,11 @@ use discovery::{
 use tokio::time::Instant;
 use zookeeper_client as zk;
 
-use super::{Store, answers, memory::zxid, multi::Multi, reader::acquire, view::View};
+use super::{Store, answers, line::Line, reader::acquire};
 use crate::{
     error::Trouble,
     path::{Stripe, keys_of},
-    session::{AsOf, Session, revision},
+    session::{AsOf, Session},
 };
 
 /// How often a transaction starts over because something it is about moved, or a key of the same stripe came to be.
@@ -40,20 +40,26 @@ impl Store {
             None => reader.session(deadline).await?,
         };
         let owner = lease.map_or(0, |_| session.id());
-        // What should all be new is written without a look, since the server itself refuses what exists; and so is
-        // what nobody else seems to have written since we did.
-        let mut guess = if is_all_new(txn) { Some(View::default()) } else { self.memory.recall(txn, owner) };
+        let line = Line { reader: self.reader.clone(), memory: self.memory.clone(), session, owner };
+        let session = &line.session;
+        if is_all_new(txn)
+            && let Some(revision) = self.batches.create(&line, txn, deadline).await?
+        {
+            return Ok(revision);
+        }
+        // What nobody else seems to have written since we did is written without a look.
+        let mut guess = self.memory.recall(txn, owner);
         let mut as_of = AsOf::Horizon;
         for _ in 0..ATTEMPTS {
             let view = match guess.take() {
                 Some(view) => view,
-                None => match reader.look(&session, txn, deadline, as_of).await {
+                None => match reader.look(session, txn, deadline, as_of).await {
                     Ok(Some(view)) => {
                         self.memory.note(&view.stripes);
                         view
                     }
                     Ok(None) => {
-                        self.make_missing(&session, txn, deadline).await?;
+                        self.make_missing(session, txn, deadline).await?;
                         continue;
                     }
                     Err(trouble) => return Err(session.failed(trouble).not_applied()),
@@ -67,21 +73,10 @@ impl Store {
                 as_of = AsOf::Now;
                 continue;
             }
-            let known = reader.horizon().zxid();
-            let (steps, answer) = Multi::new(reader, &session, txn, &view)?.send();
-            match session.call(deadline, answer).await {
-                Ok(results) => {
-                    // If nothing had to be written, all is as it was at the latest revision that we knew.
-                    let zxid = zxid(&results).unwrap_or(known);
-                    match steps.iter().find_map(|step| step.witness(reader.layout())) {
-                        Some(node) => session.has_written(zxid, node, reader.horizon()),
-                        None => session.has_applied(zxid, reader.horizon()),
-                    }
-                    self.memory.learn(steps, &results, owner);
-                    return Ok(revision(zxid));
-                }
+            match line.send(txn, &view, deadline).await? {
+                Ok(revision) => return Ok(revision),
                 Err(trouble) if trouble.is(&zk::Error::NoNode) => {
-                    self.make_missing(&session, txn, deadline).await?;
+                    self.make_missing(session, txn, deadline).await?;
                 }
                 Err(Trouble::Client(zk::Error::BadVersion | zk::Error::NodeExists | zk::Error::NotEmpty)) => {
                 }

@@ -33,7 +33,9 @@
 //! A multi that fails because something moved is tried again from the read on. A guard that seems broken is looked at
 //! again behind a `sync`, since the server that was read from may lag behind.
 
+mod batch;
 mod commit;
+mod line;
 mod memory;
 mod multi;
 mod reader;
@@ -49,8 +51,8 @@ use discovery::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use self::memory::Memory;
 pub(crate) use self::reader::{Reader, answers};
+use self::{batch::Batches, memory::Memory};
 use crate::{
     config::ZkConfig,
     error::SCHEME,
@@ -62,7 +64,8 @@ use crate::{
 pub(crate) struct Store {
     reader: Arc<Reader>,
     leases: Arc<LeaseSessions>,
-    memory: Memory,
+    memory: Arc<Memory>,
+    batches: Batches,
     /// One at a time makes missing directories, or each of many writers would make all of them.
     making: Semaphore,
 }
@@ -71,7 +74,13 @@ impl Store {
     pub(crate) fn new(config: ZkConfig) -> Self {
         let leases = Arc::default();
         let reader = Arc::new(Reader::new(config, Arc::downgrade(&leases)));
-        Self { reader, leases, memory: Memory::default(), making: Semaphore::new(1) }
+        Self {
+            reader,
+            leases,
+            memory: Arc::default(),
+            batches: Batches::default(),
+            making: Semaphore::new(1),
+        }
     }
 
     /// The session of a lease, whose ephemeral nodes it alone can create; connected.
