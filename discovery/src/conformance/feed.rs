@@ -21,7 +21,7 @@ pub(super) trait Item: fmt::Debug {
     type Known: Default + Clone + fmt::Debug;
     type Change;
 
-    /// Takes the item in, and returns what it changed.
+    /// Takes the item in, and returns what it changed; what comes again, as it may, changes nothing.
     fn apply(&self, known: &mut Self::Known) -> Vec<Self::Change>;
 
     /// Where in history it stands, if it says.
@@ -179,10 +179,7 @@ impl Item for Update {
     fn apply(&self, known: &mut Snapshot) -> Vec<Change> {
         match self {
             Self::Reset(newer) => known.advance(newer),
-            Self::Delta { revision, changes } => {
-                known.apply(*revision, changes);
-                changes.clone()
-            }
+            Self::Delta { revision, changes } => news(known, *revision, changes),
             Self::Progress(_) => Vec::new(),
         }
     }
@@ -200,7 +197,10 @@ impl Item for Event {
     type Change = Change;
 
     fn apply(&self, known: &mut Snapshot) -> Vec<Change> {
-        known.take(self)
+        match self {
+            Self::Delta { revision, changes } => news(known, *revision, changes),
+            _ => known.take(self),
+        }
     }
 
     /// None: an outage may lead to another server with a history of its own.
@@ -226,13 +226,13 @@ impl Item for KvUpdate {
                 changes
             }
             Self::Delta { changes, .. } => {
-                for change in changes {
-                    match change {
-                        KvChange::Put(entry) => known.insert(entry.key.clone(), entry.clone()),
-                        KvChange::Delete(key) => known.remove(key),
-                    };
-                }
-                changes.clone()
+                let is_news = |change: &&KvChange| match change {
+                    KvChange::Put(entry) => {
+                        known.insert(entry.key.clone(), entry.clone()).as_ref() != Some(entry)
+                    }
+                    KvChange::Delete(key) => known.remove(key).is_some(),
+                };
+                changes.iter().filter(is_news).cloned().collect()
             }
             Self::Progress(_) => Vec::new(),
         }
@@ -244,6 +244,16 @@ impl Item for KvUpdate {
             Self::Delta { revision, .. } | Self::Progress(revision) => *revision,
         })
     }
+}
+
+/// Takes changes in one by one, and returns those that make a difference.
+fn news(known: &mut Snapshot, revision: Revision, changes: &[Change]) -> Vec<Change> {
+    let is_news = |change: &&Change| {
+        let before = known.get(change.key()).cloned();
+        known.apply(revision, std::slice::from_ref(*change));
+        before.as_ref() != known.get(change.key())
+    };
+    changes.iter().filter(is_news).cloned().collect()
 }
 
 /// The beginning of what would be too long to read.

@@ -29,7 +29,7 @@ pub use self::{
 
 /// Makes a `#[test]` of every check, and one that compares what applies with a committed file.
 ///
-/// Takes an expression that makes a [`Harness`](conformance::Harness), or `Some` or `None` of one; it may `.await`.
+/// Takes an expression that makes a [`Harness`](crate::conformance::Harness), or `Some` or `None` of one; it may `.await`.
 /// The file is `tests/conformance.txt` of the crate, or `tests/` and the name that follows the expression;
 /// `DISCOVERY_BLESS=1` in the environment writes it.
 ///

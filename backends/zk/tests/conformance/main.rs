@@ -7,6 +7,7 @@ mod common;
 mod sessions;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -60,7 +61,7 @@ impl ZkHarness {
         Duration::from_millis(10_000 + self.number)
     }
 
-    async fn client(&self, address: impl std::fmt::Display, session_timeout: Duration) -> Arc<dyn Backend> {
+    fn client(&self, address: SocketAddr, session_timeout: Duration) -> Arc<dyn Backend> {
         let options = format!("session_timeout={}ms&call_timeout=5s", session_timeout.as_millis());
         Arc::new(common::zk_at(&format!("{address}{}?{options}", self.root())))
     }
@@ -69,7 +70,7 @@ impl ZkHarness {
 #[async_trait]
 impl Harness for ZkHarness {
     async fn backend(&self) -> Arc<dyn Backend> {
-        self.client(self.server.address(), Duration::from_secs(30)).await
+        self.client(self.server.address(), Duration::from_secs(30))
     }
 
     fn disrupt(&self) -> Option<&dyn Disrupt> {
@@ -104,7 +105,7 @@ impl Disrupt for ZkHarness {
     }
 
     async fn backend(&self) -> Arc<dyn Backend> {
-        self.client(self.line.address(), self.session_timeout()).await
+        self.client(self.line.address(), self.session_timeout())
     }
 
     async fn cause(&self, disruption: Disruption) {
@@ -116,6 +117,8 @@ impl Disrupt for ZkHarness {
                 for session in readers.union(&holders) {
                     sessions::end(&self.server, *session).await;
                 }
+                // A server that ends a session hangs up on its owner; here it may have hung up on us instead.
+                self.line.cut().await;
             }
             other => panic!("ZooKeeper cannot {other:?}"),
         }
