@@ -171,6 +171,9 @@ pub trait Leases: Send + Sync {
 
     /// Renews a lease and returns its ttl, counted from the moment the request was sent.
     ///
+    /// Comes behind the writes under this lease that were sent before it: once it has succeeded, one of unknown outcome
+    /// is in effect or never will be. So what was withdrawn on its way does not arrive after its removal.
+    ///
     /// # Errors
     ///
     /// [`LeaseLost`](crate::ErrorKind::LeaseLost) is final; anything else leaves the lease as it was.

@@ -50,6 +50,8 @@ pub(super) async fn run(
         slots: HashMap::new(),
         waiting: BTreeSet::new(),
         writes: FuturesUnordered::new(),
+        sent: 0,
+        unproved: Vec::new(),
         assurances: Vec::new(),
         restored: Instant::now(),
         left_behind: false,
@@ -69,8 +71,12 @@ struct Keeper {
     /// Slots that want to be looked at again, by when.
     waiting: BTreeSet<(Instant, u64)>,
     writes: FuturesUnordered<BoxFuture<'static, (u64, Reply)>>,
-    /// Who wants to know that everything is in place, as of when.
-    assurances: Vec<(Instant, oneshot::Sender<Instant>)>,
+    /// How many grants and renewals were sent. There is one at a time, so this is also the number of the last one.
+    sent: u64,
+    /// Slots that want the lease renewed before they go on, by a later renewal than this one.
+    unproved: Vec<(u64, u64)>,
+    /// Who wants to know that everything is in place, as of a later renewal than this one.
+    assurances: Vec<(u64, oneshot::Sender<Instant>)>,
     /// When something was last put back after its lease was lost.
     restored: Instant,
     /// Whether a registration was let go of without removal: its lease must then end by itself.
@@ -90,15 +96,11 @@ struct Held {
     id: LeaseId,
     granted: Instant,
     ttl: Duration,
-    /// When the last good renewal was *sent*: the server cannot have ended the lease before that and a ttl, however
-    /// long the reply took.
-    proof: Instant,
-}
-
-impl Held {
-    fn deadline(&self) -> Instant {
-        self.proof + self.ttl
-    }
+    /// Counts from *sending* the last good renewal: the server cannot have ended the lease before, however long the
+    /// reply took.
+    deadline: Instant,
+    /// The number of that renewal.
+    proof: u64,
 }
 
 enum LeaseReply {
@@ -116,6 +118,7 @@ impl Keeper {
         let mut inbox = Some(inbox);
         let mut last_call = None;
         loop {
+            self.use_proof();
             self.give_assurances();
             self.call_lease();
             if inbox.is_none() && self.slots.is_empty() {
@@ -171,11 +174,9 @@ impl Keeper {
                 return;
             }
             Command::Assure { ack } => {
-                let now = Instant::now();
-                self.assurances.push((now, ack));
-                if let Some(lease) = &mut self.lease {
-                    lease.due = lease.due.min(now);
-                }
+                self.assurances.retain(|(_, ack)| !ack.is_closed());
+                self.assurances.push((self.sent, ack));
+                self.renew_soon();
                 return;
             }
         };
@@ -192,6 +193,10 @@ impl Keeper {
             Step::Wait(until) => {
                 slot.report(&tenure);
                 self.waiting.insert((until, id));
+            }
+            Step::Renew => {
+                self.unproved.push((self.sent, id));
+                self.renew_soon();
             }
             Step::Finish => self.finish(id, None),
             Step::Write { draft, claim } => self.writes.push(
@@ -236,8 +241,10 @@ impl Keeper {
                 }
             }
             Reply::Removed(outcome) => {
+                let failure = outcome.as_ref().err().cloned();
                 if slot.removed(outcome, &tenure) {
-                    return self.finish(id, None);
+                    self.finish(id, None);
+                    return self.leave_behind(failure);
                 }
             }
         }
@@ -254,27 +261,60 @@ impl Keeper {
             return;
         }
         let proof = match &self.lease {
-            Some(lease) if !self.slots.is_empty() => lease.held.as_ref().map(|held| held.proof),
-            _ => Some(Instant::now()),
+            Some(lease) if !self.slots.is_empty() => lease.held.as_ref().map_or(0, |held| held.proof),
+            _ => u64::MAX,
         };
-        for (_, ack) in
-            self.assurances.extract_if(.., |(asked, _)| proof.is_some_and(|proof| *asked <= proof))
-        {
+        for (_, ack) in self.assurances.extract_if(.., |(asked, _)| *asked < proof) {
             // Who no longer waits does not need to know.
             let _ = ack.send(self.restored);
         }
     }
 
-    /// When to renew a lease that was last renewed at `sent`: sooner if somebody has asked about it since.
-    fn next_renewal(&self, sent: Instant, ttl: Duration) -> Instant {
-        let asked = self.assurances.iter().any(|(asked, ack)| *asked > sent && !ack.is_closed());
-        if asked { Instant::now() } else { sent + ttl / 3 }
+    /// Lets those go on who waited for a renewal, or for the end of the lease.
+    fn use_proof(&mut self) {
+        if self.unproved.is_empty() {
+            return;
+        }
+        let proof = match self.tenure() {
+            Tenure::Held { proof, lapsed: false, .. } => proof,
+            _ => u64::MAX,
+        };
+        let proved: Vec<_> = self.unproved.extract_if(.., |(asked, _)| *asked < proof).collect();
+        for (_, id) in proved {
+            self.advance(id);
+        }
+    }
+
+    fn renew_soon(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.due = lease.due.min(Instant::now());
+        }
+    }
+
+    /// Whether somebody has asked for a renewal after the last one was sent.
+    fn is_asked_again(&self) -> bool {
+        let assurances = self.assurances.iter().filter(|(_, ack)| !ack.is_closed()).map(|(asked, _)| *asked);
+        self.unproved.iter().map(|(asked, _)| *asked).chain(assurances).any(|asked| asked == self.sent)
     }
 
     fn finish(&mut self, id: u64, refusal: Option<Error>) {
         if let Some(slot) = self.slots.remove(&id) {
             self.load.fetch_sub(1, Ordering::Relaxed);
             slot.finish(refusal);
+        }
+    }
+
+    /// Sees to it that what could not be removed ends with its lease, whose time is over: no late renewal may bring it
+    /// back to life.
+    fn leave_behind(&mut self, failure: Option<Error>) {
+        let failure = failure.filter(|error| error.kind() != ErrorKind::Conflict);
+        if let (Some(cause), Some(held)) =
+            (failure, self.lease.as_ref().and_then(|lease| lease.held.as_ref()))
+        {
+            let id = held.id;
+            self.lease_call = None;
+            let message = "not renewed in time, and given up with an entry that could not be removed";
+            self.lose_lease(Some(id), Error::new(ErrorKind::LeaseLost, message).with_source(cause));
         }
     }
 
@@ -294,7 +334,7 @@ impl Keeper {
         let waiting = self.waiting.first().map(|(due, _)| *due);
         let lease = self.lease_due();
         let lapse = self.lease.as_ref().filter(|lease| lease.trouble.is_some()).and_then(|lease| {
-            lease.held.as_ref().map(Held::deadline).filter(|deadline| *deadline > Instant::now())
+            lease.held.as_ref().map(|held| held.deadline).filter(|deadline| *deadline > Instant::now())
         });
         waiting.into_iter().chain(lease).chain(lapse).min()
     }
@@ -314,6 +354,7 @@ impl Keeper {
             return;
         }
         let Some(lease) = &self.lease else { return };
+        self.sent += 1;
         let backend = self.backend.clone();
         let ttl = lease.ttl;
         self.lease_call = Some(match &lease.held {
@@ -343,17 +384,12 @@ impl Keeper {
     }
 
     fn hear_lease(&mut self, reply: LeaseReply) {
-        let next = match &reply {
-            LeaseReply::Granted { sent, outcome: Ok(Grant { ttl, .. }) }
-            | LeaseReply::Renewed { sent, outcome: Ok(ttl) } => Some(self.next_renewal(*sent, *ttl)),
-            _ => None,
-        };
+        let again = self.is_asked_again().then(Instant::now);
         let Some(lease) = &mut self.lease else { return };
-        lease.due = next.unwrap_or(lease.due);
         match reply {
-            LeaseReply::Granted { sent, outcome: Ok(grant) } => {
-                let Grant { id, ttl } = grant;
-                lease.held = Some(Held { id, granted: sent, ttl, proof: sent });
+            LeaseReply::Granted { sent, outcome: Ok(Grant { id, ttl }) } => {
+                lease.held = Some(Held { id, granted: sent, ttl, deadline: sent + ttl, proof: self.sent });
+                lease.due = again.unwrap_or(sent + ttl / 3);
                 lease.trouble = None;
                 self.advance_all();
             }
@@ -371,7 +407,8 @@ impl Keeper {
             }
             LeaseReply::Renewed { sent, outcome: Ok(ttl) } => {
                 if let Some(held) = &mut lease.held {
-                    (held.ttl, held.proof) = (ttl, sent);
+                    (held.ttl, held.deadline, held.proof) = (ttl, sent + ttl, self.sent);
+                    lease.due = again.unwrap_or(sent + ttl / 3);
                 }
                 if lease.trouble.take().is_some() {
                     self.report_all();
@@ -412,8 +449,10 @@ impl Keeper {
             Some(Lease { held: None, trouble, .. }) => Tenure::None(trouble.clone()),
             Some(Lease { held: Some(held), trouble, .. }) => Tenure::Held {
                 id: held.id,
+                sent: self.sent,
+                proof: held.proof,
                 trouble: trouble.clone(),
-                lapsed: held.deadline() <= Instant::now(),
+                lapsed: held.deadline <= Instant::now(),
             },
         }
     }

@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Ack, Order, Phase, RegistrationStatus};
 use crate::{
-    Claim, Error, ErrorKind, Instance, LeaseId, OnConflict, Owner, Result, Revision,
+    Claim, Error, ErrorKind, Instance, LeaseId, OnConflict, Outcome, Owner, Result, Revision,
     backoff::{Attempts, Backoff},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Slot {
     written: Option<Written>,
     /// Whether something of ours may be in the backend, even if no reply said so.
     attempted: bool,
+    /// A write of unknown outcome may still be on its way, unless a later renewal than this one has succeeded.
+    doubt: Option<u64>,
     busy: bool,
     /// Who waits for a version to be written; in order of version.
     acks: Vec<(u64, Ack)>,
@@ -49,6 +51,8 @@ pub(super) enum Step {
     Wait(Instant),
     /// Write this, and report as [`Slot::wrote`].
     Write { draft: Draft, claim: Claim },
+    /// Nothing until the lease has been renewed: a removal could be overtaken by a write that is still on its way.
+    Renew,
     /// Remove what we wrote, and report as [`Slot::removed`].
     Remove { instance: Arc<Instance>, owner: Owner },
     /// There is nothing left to do, ever.
@@ -69,8 +73,9 @@ pub(super) enum Tenure {
     Permanent,
     /// There is no lease now, and why.
     None(Option<Error>),
-    /// There is one: renewed in time, or not and why, or not renewed for so long that it must have ended.
-    Held { id: LeaseId, trouble: Option<Error>, lapsed: bool },
+    /// There is one: renewed in time, or not and why, or not renewed for so long that it must have ended. Renewals are
+    /// counted: the last one that was sent, and the last one that is known to have succeeded.
+    Held { id: LeaseId, sent: u64, proof: u64, trouble: Option<Error>, lapsed: bool },
 }
 
 impl Tenure {
@@ -93,6 +98,7 @@ impl Slot {
             withdrawn: false,
             written: None,
             attempted: false,
+            doubt: None,
             busy: false,
             acks: order.ack.into_iter().map(|ack| (0, ack)).collect(),
             farewells: Vec::new(),
@@ -122,6 +128,12 @@ impl Slot {
         self.withdrawn
     }
 
+    /// Whether a write may arrive later than a removal that is sent now.
+    fn is_in_doubt(&self, tenure: &Tenure) -> bool {
+        let Tenure::Held { proof, lapsed: false, .. } = tenure else { return false };
+        self.doubt.is_some_and(|doubt| *proof <= doubt)
+    }
+
     /// Whether it was last written under another lease than this one.
     pub(super) fn was_under_another(&self, lease: Option<LeaseId>) -> bool {
         self.written.as_ref().is_some_and(|written| written.lease != lease)
@@ -142,6 +154,9 @@ impl Slot {
         if self.withdrawn {
             if !self.attempted {
                 return Step::Finish;
+            }
+            if self.is_in_doubt(tenure) {
+                return Step::Renew;
             }
         } else if self.is_current(tenure) || matches!(tenure, Tenure::None(_)) {
             return Step::Rest;
@@ -177,14 +192,20 @@ impl Slot {
                 let version = draft.version;
                 self.written = Some(Written { draft, lease, revision });
                 self.trouble = None;
+                self.doubt = None;
                 // First the status: whoever is told that it is done may look there at once.
                 self.report(tenure);
                 self.answer(version, &Ok(revision));
             }
             // The lease's own doing; there will be another one.
-            Err(error) if error.kind() == ErrorKind::LeaseLost => {}
+            Err(error) if error.kind() == ErrorKind::LeaseLost => self.doubt = None,
             Err(error) if is_refusal(&error) => return self.refused(&draft, error),
-            Err(error) => self.failed(error),
+            Err(error) => {
+                if let (Outcome::Unknown, Tenure::Held { sent, .. }) = (error.outcome(), tenure) {
+                    self.doubt = Some(*sent);
+                }
+                self.failed(error);
+            }
         }
         Ok(())
     }
