@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use discovery_testbed::{Proxy, ZooKeeper};
 use tokio::time::sleep;
 
-use crate::stage::{BRIEF, Client, STEADY, Stage, eventually, instance, next_version};
+use crate::stage::{BRIEF, Client, STEADY, Stage, eventually, instance, next_version, service, soon};
 
 /// A server, a line to it that can be cut, and a stage whose owner is at the end of that line.
 async fn cuttable(ttl: Duration) -> Option<(ZooKeeper, Proxy, Stage)> {
@@ -73,6 +73,33 @@ async fn silence_outlives_the_session() {
         stage.assert_owner_left_once();
         stage.cleared(&[server]).await;
     }
+}
+
+/// What is withdrawn while it is on its way may arrive after its removal.
+#[tokio::test]
+async fn what_was_withdrawn_on_its_way_stays_away() {
+    let Some((server, proxy, stage)) = cuttable(STEADY).await else { return };
+    let address = proxy.address().to_string();
+    let mut hasty = Client::open_with(&address, STEADY, "&call_timeout=500ms").await;
+    hasty.populate(200..201).await;
+    proxy.black_hole().await;
+    let ids = 100..120;
+    let registering: Vec<_> = ids.clone().map(|id| hasty.register(id).start().unwrap()).collect();
+    // So long that the client has given up on its writes, and asks whether there is anything to be removed.
+    sleep(Duration::from_millis(250)).await;
+    let mut leaving: Vec<_> = registering.into_iter().map(|r| tokio::spawn(r.deregister())).collect();
+    sleep(Duration::from_millis(500)).await;
+    assert!(leaving.iter().all(|leaving| !leaving.is_finished()));
+    proxy.pass().await;
+    for leaving in &mut leaving {
+        soon("to be deregistered", leaving).await.unwrap().unwrap();
+    }
+    sleep(Duration::from_millis(500)).await;
+    let there = stage.witness.discovery.lookup(&service()).await.unwrap();
+    let left: Vec<_> = ids.filter(|id| there.get(instance(*id).key()).is_some()).collect();
+    assert_eq!(left, [0; 0]);
+    drop(hasty);
+    stage.cleared(&[server]).await;
 }
 
 /// Comings, goings and updates, one after the other, of forty instances.

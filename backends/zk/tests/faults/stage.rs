@@ -64,7 +64,12 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the servers at `authority`, up or not. Sessions and leases live for `ttl`.
     pub(crate) async fn open(authority: &str, ttl: Duration) -> Self {
-        let locator = format!("zk://{authority}/cn?session_timeout={}ms&call_timeout=5s", ttl.as_millis());
+        Self::open_with(authority, ttl, "").await
+    }
+
+    /// The same with more options in the locator.
+    pub(crate) async fn open_with(authority: &str, ttl: Duration, options: &str) -> Self {
+        let locator = format!("zk://{authority}/cn?session_timeout={}ms{options}", ttl.as_millis());
         let connectors = Connectors::new().with(discovery_zk::connector());
         // Quicker than users need it, so that the tests wait for the fault and not for the next attempt.
         let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(100));
