@@ -10,7 +10,7 @@ use std::{
 };
 
 use discovery::{
-    Error, ErrorKind, Result, Revision,
+    Error, ErrorKind, Outcome, Result, Revision,
     kv::{Op, Txn},
 };
 use tokio::{
@@ -29,6 +29,9 @@ const BYTES: usize = 256 * 1024;
 
 /// How many batches of a session may be under way.
 const UNDER_WAY: usize = 4;
+
+/// How often a batch starts over because a directory was missing; the server may reap one that was just made.
+const ATTEMPTS: usize = 3;
 
 /// What waits to be created, by session.
 #[derive(Default)]
@@ -103,12 +106,23 @@ impl Sender {
 
     async fn send(&self, txn: &Txn) -> Result<Option<Revision>> {
         let deadline = self.line.reader.deadline();
-        // Written without a look: the server itself refuses what exists.
-        match self.line.send(txn, &View::default(), deadline).await? {
-            Ok(revision) => Ok(Some(revision)),
-            Err(Trouble::Client(zk::Error::NoNode | zk::Error::NodeExists)) => Ok(None),
-            Err(trouble) => Err(self.line.session.failed(trouble)),
+        for _ in 0..ATTEMPTS {
+            // Written without a look: the server itself refuses what exists.
+            let outcome = match self.line.send(txn, &View::default(), deadline).await {
+                Ok(Ok(revision)) => return Ok(Some(revision)),
+                Ok(Err(Trouble::Client(zk::Error::NoNode))) => self.line.make_missing(txn, deadline).await,
+                Ok(Err(Trouble::Client(zk::Error::NodeExists))) => return Ok(None),
+                Ok(Err(trouble)) => Err(self.line.session.failed(trouble)),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => {}
+                // What is wrong with one must not befall the others: each on its own, then.
+                Err(error) if is_personal(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     /// What waits, as much as fits; `None` if nothing does, and then this sender no longer counts.
@@ -137,6 +151,12 @@ impl Sender {
         }
         Some(batch)
     }
+}
+
+/// Whether an error may be about one member of a batch only: the server, or the client, has refused.
+fn is_personal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Other)
+        && error.outcome() == Outcome::NotApplied
 }
 
 fn size(op: &Op) -> usize {

@@ -6,15 +6,10 @@ use discovery::{
     Error, ErrorKind, LeaseId, Result, Revision,
     kv::{Guard, Op, Txn},
 };
-use tokio::time::Instant;
 use zookeeper_client as zk;
 
-use super::{Store, answers, line::Line, reader::acquire};
-use crate::{
-    error::Trouble,
-    path::{Stripe, keys_of},
-    session::{AsOf, Session},
-};
+use super::{Store, line::Line, view::View};
+use crate::{error::Trouble, session::AsOf};
 
 /// How often a transaction starts over because something it is about moved, or a key of the same stripe came to be.
 const ATTEMPTS: usize = 64;
@@ -40,15 +35,22 @@ impl Store {
             None => reader.session(deadline).await?,
         };
         let owner = lease.map_or(0, |_| session.id());
-        let line = Line { reader: self.reader.clone(), memory: self.memory.clone(), session, owner };
+        let line = Line {
+            reader: self.reader.clone(),
+            memory: self.memory.clone(),
+            session,
+            owner,
+            making: self.making.clone(),
+        };
         let session = &line.session;
         if is_all_new(txn)
             && let Some(revision) = self.batches.create(&line, txn, deadline).await?
         {
             return Ok(revision);
         }
-        // What nobody else seems to have written since we did is written without a look.
-        let mut guess = self.memory.recall(txn, owner);
+        // What should all be new is written without a look, since the server itself refuses what exists; and so is
+        // what nobody else seems to have written since we did.
+        let mut guess = if is_all_new(txn) { Some(View::default()) } else { self.memory.recall(txn, owner) };
         let mut as_of = AsOf::Horizon;
         for _ in 0..ATTEMPTS {
             let view = match guess.take() {
@@ -59,7 +61,7 @@ impl Store {
                         view
                     }
                     Ok(None) => {
-                        self.make_missing(session, txn, deadline).await?;
+                        line.make_missing(txn, deadline).await?;
                         continue;
                     }
                     Err(trouble) => return Err(session.failed(trouble).not_applied()),
@@ -76,7 +78,7 @@ impl Store {
             match line.send(txn, &view, deadline).await? {
                 Ok(revision) => return Ok(revision),
                 Err(trouble) if trouble.is(&zk::Error::NoNode) => {
-                    self.make_missing(session, txn, deadline).await?;
+                    line.make_missing(txn, deadline).await?;
                 }
                 Err(Trouble::Client(zk::Error::BadVersion | zk::Error::NodeExists | zk::Error::NotEmpty)) => {
                 }
@@ -99,45 +101,6 @@ impl Store {
             return Err(Error::invalid(format!(
                 "a transaction takes {bytes} bytes; ZooKeeper allows {TXN_MAX}: use several"
             )));
-        }
-        Ok(())
-    }
-
-    /// Creates what a transaction needs and does not find: the chroot, the stripes, the directories of its keys.
-    async fn make_missing(&self, session: &Session, txn: &Txn, deadline: Instant) -> Result<()> {
-        let _turn = acquire(&self.making, deadline).await?;
-        let failed = |trouble| session.failed(trouble).not_applied();
-        let (layout, keys) = (self.reader.layout(), keys_of(txn));
-        let permanent = |node| (node, zk::CreateMode::Persistent);
-        let top = layout.chroot_nodes().map(str::to_owned).chain([layout.epoch_node()]).map(permanent);
-        let directories = layout.directories(keys.iter().copied());
-        let directories = directories.into_iter().map(|node| (node, zk::CreateMode::Container));
-        let needed: Vec<_> = top.chain(directories).collect();
-        let stripes: Vec<_> = keys.into_iter().map(|key| layout.stripe_node(Stripe::of(key))).collect();
-
-        // Looked for first: to create what exists may be denied where its parent is not ours.
-        let nodes = needed.iter().map(|(node, _)| node).chain(&stripes);
-        let asked = nodes.map(|node| session.client().check_stat(node)).collect();
-        let mut found = answers(session, deadline, asked).await.into_iter();
-        let mut missing = Vec::new();
-        for (node, found) in needed.into_iter().zip(found.by_ref()) {
-            if found.map_err(failed)?.is_none() {
-                missing.push(node);
-            }
-        }
-        if found.any(|found| matches!(found, Ok(None))) {
-            // The first write under a new chroot: make them all while we are at it.
-            missing.extend(Stripe::all().map(|stripe| permanent(layout.stripe_node(stripe))));
-        }
-        let acl = self.reader.config().acl();
-        let created =
-            missing.iter().map(|(node, mode)| session.client().create(node, b"", &mode.with_acls(acl)));
-        for created in answers(session, deadline, created.collect()).await {
-            match created {
-                // Somebody else was faster, or the server has just reaped what is above: the next attempt will see.
-                Ok(_) | Err(Trouble::Client(zk::Error::NodeExists | zk::Error::NoNode)) => {}
-                Err(trouble) => return Err(failed(trouble)),
-            }
         }
         Ok(())
     }

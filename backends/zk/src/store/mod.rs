@@ -30,6 +30,8 @@
 //! a registry sees, everybody coming and everybody going, do not run into each other. Writing a stripe has a second
 //! use: ZooKeeper before 3.9 does not say at which zxid a multi created a node, but does say so for one it wrote.
 //!
+//! Creations that come together share a multi, and stripes (see `batch`).
+//!
 //! A multi that fails because something moved is tried again from the read on. A guard that seems broken is looked at
 //! again behind a `sync`, since the server that was read from may lag behind.
 
@@ -66,8 +68,7 @@ pub(crate) struct Store {
     leases: Arc<LeaseSessions>,
     memory: Arc<Memory>,
     batches: Batches,
-    /// One at a time makes missing directories, or each of many writers would make all of them.
-    making: Semaphore,
+    making: Arc<Semaphore>,
 }
 
 impl Store {
@@ -79,7 +80,7 @@ impl Store {
             leases,
             memory: Arc::default(),
             batches: Batches::default(),
-            making: Semaphore::new(1),
+            making: Arc::new(Semaphore::new(1)),
         }
     }
 

@@ -5,6 +5,7 @@ use discovery::{
     kv::{Key, Range, Txn},
 };
 use discovery_testbed::{ZooKeeper, ZooKeeperEnsemble};
+use futures_util::future::join_all;
 
 use crate::common::*;
 
@@ -54,6 +55,31 @@ async fn transactions_are_all_or_nothing() {
     assert_eq!(listed(&zk, &everything()).await, ["y/b=3", "z/c=3"]);
     let error = kv.commit(Txn::new().unmodified(&entry_a).put(&c, "4")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn many_creations_at_once_are_each_on_their_own() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    let (kv, keys) = (kv(&zk), (0..500).map(|n| key(&format!("s{}/n{n}", n % 7))).collect::<Vec<_>>());
+    kv.commit(Txn::new().put(&keys[123], "theirs")).await.unwrap();
+
+    // Two want the same key, and one a key that exists: none of that is any of the others' business.
+    let wanted = keys.iter().chain([&keys[7]]);
+    let create = |key| kv.commit(Txn::new().absent(key).put(key, "ours"));
+    let outcomes = join_all(wanted.map(create)).await;
+    let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused.iter().all(|error| error.kind() == ErrorKind::Conflict), "{refused:?}");
+    assert!(outcomes[123].is_err());
+
+    let entries = kv.scan(&everything()).await.unwrap().entries;
+    assert_eq!(entries.len(), 500);
+    for (key, outcome) in keys.iter().zip(&outcomes) {
+        let Ok(revision) = outcome else { continue };
+        let entry = kv.get(key).await.unwrap().unwrap();
+        assert_eq!((entry.created, entry.modified), (*revision, *revision), "{key}");
+    }
 }
 
 #[tokio::test]
