@@ -52,7 +52,8 @@ async fn the_outcome_of_a_write_without_answer_is_unknown() {
     let proxy = Proxy::start(server.address()).unwrap();
     let zk = zk_at(&format!("{}/cn?call_timeout=500ms&session_timeout=20s", proxy.address()));
     let k = key("a");
-    kv(&zk).commit(Txn::new().put(&key("b"), "x")).await.unwrap();
+    // The first write makes the directories, which may take its time.
+    eventually("a write", async || kv(&zk).commit(Txn::new().put(&key("b"), "x")).await.is_ok()).await;
     proxy.black_hole().await;
     let error = kv(&zk).commit(Txn::new().absent(&k).put(&k, "x")).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
