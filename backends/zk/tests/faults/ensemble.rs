@@ -1,20 +1,12 @@
 //! Three servers, of which one or two are lost.
 
-use discovery_testbed::ZooKeeperEnsemble;
 use tokio::time::sleep;
 
 use crate::stage::{BRIEF, STEADY, Stage, eventually};
 
-async fn played_on_three() -> Option<(ZooKeeperEnsemble, Stage)> {
-    let ensemble = ZooKeeperEnsemble::start_or_skip(3).await?;
-    let address = ensemble.connect_string();
-    let stage = Stage::set(&address, STEADY, &address).await;
-    Some((ensemble, stage))
-}
-
 #[tokio::test]
 async fn the_leader_dies_and_nobody_leaves() {
-    let Some((ensemble, mut stage)) = played_on_three().await else { return };
+    let Some((ensemble, mut stage)) = Stage::on_three_servers(STEADY).await else { return };
     let leader = ensemble.leader().await.unwrap();
     ensemble.servers()[leader].kill().unwrap();
     stage.recovered([1, 1]).await;
@@ -28,7 +20,7 @@ async fn the_leader_dies_and_nobody_leaves() {
 
 #[tokio::test]
 async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
-    let Some((ensemble, mut stage)) = played_on_three().await else { return };
+    let Some((ensemble, mut stage)) = Stage::on_three_servers(STEADY).await else { return };
     let (lost, left) = ensemble.servers().split_at(2);
     for server in lost {
         server.kill().unwrap();

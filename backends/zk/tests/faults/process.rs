@@ -8,7 +8,6 @@ use std::{
 };
 
 use discovery::Scope;
-use discovery_testbed::ZooKeeper;
 use tokio::time::sleep;
 
 use crate::stage::{BRIEF, Client, STEADY, Stage, eventually, instance, soon};
@@ -21,10 +20,8 @@ const AGENT: std::ops::Range<u64> = 10..13;
 
 #[tokio::test]
 async fn a_process_that_was_frozen_past_its_session_comes_back() {
-    let Some(server) = ZooKeeper::start_or_skip().await else { return };
-    let address = server.connect_string();
-    let mut stage = Stage::set(&address, STEADY, &address).await;
-    let mut agent = Agent::start(&address);
+    let Some((server, mut stage)) = Stage::on_a_server(STEADY).await else { return };
+    let mut agent = Agent::start(&server.connect_string());
     let there = |wanted: usize| {
         let witness = &stage.witness;
         async move || {

@@ -1,24 +1,14 @@
 //! The only server dies, freezes, or is not there yet.
 
-use std::time::Duration;
-
 use discovery::Phase;
 use discovery_testbed::ZooKeeper;
 use tokio::time::sleep;
 
 use crate::stage::{BRIEF, STEADY, Stage, counter, eventually, next_version, soon};
 
-/// A server, and a stage on it.
-async fn played_on(ttl: Duration) -> Option<(ZooKeeper, Stage)> {
-    let server = ZooKeeper::start_or_skip().await?;
-    let address = server.connect_string();
-    let stage = Stage::set(&address, ttl, &address).await;
-    Some((server, stage))
-}
-
 #[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_is_one_outage() {
-    let Some((server, mut stage)) = played_on(STEADY).await else { return };
+    let Some((server, mut stage)) = Stage::on_a_server(STEADY).await else { return };
     server.kill().unwrap();
     server.restart().await.unwrap();
     stage.recovered([1, 1]).await;
@@ -28,7 +18,7 @@ async fn a_server_that_is_killed_and_comes_back_is_one_outage() {
 
 #[tokio::test]
 async fn a_server_that_comes_back_late_finds_everybody_waiting() {
-    let Some((server, mut stage)) = played_on(BRIEF).await else { return };
+    let Some((server, mut stage)) = Stage::on_a_server(BRIEF).await else { return };
     server.kill().unwrap();
     // So long that the owner has given up its sessions. The server has not: it counts from its start.
     sleep(2 * BRIEF).await;
@@ -46,7 +36,7 @@ async fn a_server_that_comes_back_late_finds_everybody_waiting() {
 
 #[tokio::test]
 async fn a_server_that_is_frozen_past_the_session_has_ended_it() {
-    let Some((server, mut stage)) = played_on(BRIEF).await else { return };
+    let Some((server, mut stage)) = Stage::on_a_server(BRIEF).await else { return };
     server.pause().unwrap();
     sleep(2 * BRIEF).await;
     server.resume().unwrap();
@@ -80,7 +70,7 @@ async fn a_registry_that_is_down_at_the_start_is_waited_for() {
 
 #[tokio::test]
 async fn what_is_wanted_during_an_outage_takes_effect_after_it() {
-    let Some((server, mut stage)) = played_on(STEADY).await else { return };
+    let Some((server, mut stage)) = Stage::on_a_server(STEADY).await else { return };
     server.kill().unwrap();
     let Stage { owner, .. } = &mut stage;
     let [leaving, dropped] = [(); 2].map(|()| owner.registrations.pop().unwrap());

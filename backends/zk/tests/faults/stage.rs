@@ -10,7 +10,7 @@ use discovery::{
     Backoff, Connectors, Discovery, Instance, InstanceId, Register, Registration, Result, Revision, Scope,
     ServiceName, Snapshot, View,
 };
-use discovery_testbed::ZooKeeper;
+use discovery_testbed::{Proxy, ZooKeeper, ZooKeeperEnsemble};
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
@@ -144,6 +144,30 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// A server, a line to it that can be broken, and a stage whose owner is at the end of that line.
+    pub(crate) async fn behind_a_line(ttl: Duration) -> Option<(ZooKeeper, Proxy, Self)> {
+        let server = ZooKeeper::start_or_skip().await?;
+        let proxy = Proxy::start(server.address()).unwrap();
+        let stage = Self::set(&proxy.address().to_string(), ttl, &server.connect_string()).await;
+        Some((server, proxy, stage))
+    }
+
+    /// A server, and a stage on it.
+    pub(crate) async fn on_a_server(ttl: Duration) -> Option<(ZooKeeper, Self)> {
+        let server = ZooKeeper::start_or_skip().await?;
+        let address = server.connect_string();
+        let stage = Self::set(&address, ttl, &address).await;
+        Some((server, stage))
+    }
+
+    /// Three servers, and a stage on them.
+    pub(crate) async fn on_three_servers(ttl: Duration) -> Option<(ZooKeeperEnsemble, Self)> {
+        let ensemble = ZooKeeperEnsemble::start_or_skip(3).await?;
+        let address = ensemble.connect_string();
+        let stage = Self::set(&address, ttl, &address).await;
+        Some((ensemble, stage))
+    }
+
     /// The owner, whose sessions live for `ttl`, at `owner`, and the witness at `witness`.
     pub(crate) async fn set(owner: &str, ttl: Duration, witness: &str) -> Self {
         let mut stage = Self::empty(owner, ttl, witness).await;
