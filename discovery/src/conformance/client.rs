@@ -76,11 +76,11 @@ pub(super) async fn a_detached_one_ends_with_its_lease(cx: &Context) {
 pub(super) async fn a_registration_is_kept_past_its_ttl(cx: &Context) {
     let (owner, observer) = (cx.client().await.discovery(), cx.client().await);
     let mut feed = cx.feed(&observer, service("a/b")).await;
-    let registration = owner.register(instance("a/b", "1", 1)).ttl(cx.ttl()).await.expect("it is free");
+    let mut registration = owner.register(instance("a/b", "1", 1)).ttl(cx.ttl()).await.expect("it is free");
     feed.until_shows(&registration.instance()).await;
     tokio::time::sleep(2 * cx.ttl()).await;
     assert_eq!(feed.fence(&observer, "a/b").await, []);
-    assert!(registration.status().is_active());
+    cx.within("the status to be active", registration.wait_for(RegistrationStatus::is_active)).await;
 }
 
 pub(super) async fn an_update_is_the_same_life(cx: &Context) {

@@ -41,7 +41,10 @@ pub(super) async fn a_renewed_lease_lives(cx: &Context) {
     feed.until_shows(&one).await;
     let enough = Instant::now() + 2 * grant.ttl;
     while Instant::now() < enough {
-        client.leases().renew(grant.id).await.expect("it is renewed in time");
+        // On a busy machine an answer may get lost: the next one comes in time.
+        if let Err(error) = client.leases().renew(grant.id).await {
+            assert!(error.is_transient(), "{error}");
+        }
         time::sleep(grant.ttl / 5).await;
     }
     assert_eq!(feed.fence(&client, "a/b").await, []);

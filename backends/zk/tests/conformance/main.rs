@@ -87,6 +87,11 @@ impl Harness for ZkHarness {
         }
     }
 
+    /// The client gives a connection up after 0.4 of it without an answer.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(4)
+    }
+
     fn plants_without_limit(&self) -> bool {
         true
     }
