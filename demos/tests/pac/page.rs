@@ -62,7 +62,7 @@ async fn the_page_lives_through_everything() {
 
     // Ghosts appear.
     let inky = ghost(&zk, &["inky"]).await;
-    let clyde = ghost(&zk, &["clyde", "--ttl", "2s"]).await;
+    let clyde = ghost(&zk, &["clyde", "--ttl", "6s"]).await;
     let sue = ghost(&zk, &["sue", "--ttl", "20s"]).await;
     let (inky_is, clyde_is, sue_is) =
         (inky.coordinate().await, clyde.coordinate().await, sue.coordinate().await);

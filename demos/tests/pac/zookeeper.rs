@@ -205,8 +205,8 @@ async fn who_is_missing_behind_an_outage_may_come_back_before_anybody_is_told() 
     let proxy = Proxy::start(zk.address()).unwrap();
     let blind = format!("zk://{}/cn", proxy.address());
     let server = Demo::start(["server", "--port", "0", "--backend", &blind]).await;
-    let frozen = ghost(&zk, &["inky", "--ttl", "1s"]).await;
-    let dead = ghost(&zk, &["blinky", "--ttl", "1s"]).await;
+    let frozen = ghost(&zk, &["inky", "--ttl", "2s"]).await;
+    let dead = ghost(&zk, &["blinky", "--ttl", "2s"]).await;
     let _alive = ghost(&zk, &["clyde"]).await;
     let inky = frozen.coordinate().await;
     let mut socket = Socket::open(&server).await;
@@ -214,6 +214,9 @@ async fn who_is_missing_behind_an_outage_may_come_back_before_anybody_is_told() 
 
     proxy.refuse().await;
     socket.until("stale", |socket| socket.stale).await;
+    // A lease so short may have ended before, on a machine under load; that is not the point.
+    let told = |socket: &Socket| (socket.count("created", &inky), socket.count("removed", &inky));
+    let before = told(&socket);
     frozen.signal(Signal::STOP);
     dead.signal(Signal::KILL);
     let discovery = connect(&zk).await;
@@ -231,7 +234,7 @@ async fn who_is_missing_behind_an_outage_may_come_back_before_anybody_is_told() 
 
     frozen.signal(Signal::CONT);
     socket.until("who died is gone in the end", |socket| !socket.shows("blinky")).await;
-    assert_eq!((socket.count("created", &inky), socket.count("removed", &inky)), (1, 0));
+    assert_eq!(told(&socket), before, "inky never left");
     assert_eq!(server.state().await["held"], 0);
 }
 
