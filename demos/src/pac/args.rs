@@ -43,7 +43,7 @@ pub(super) struct ServerArgs {
     pub(super) port: u16,
 
     /// Its own coordinate: service.tag.region, or instance.service.tag.region to choose the id [default:
-    /// pacman.<TAG>.<REGION>]; it shows the ghosts of its tag and region
+    /// pacman.test.local, or with the tag and region given]; it shows the ghosts of its tag and region
     #[arg(long, conflicts_with_all = ["tag", "region"])]
     pub(super) coordinate: Option<Coordinate>,
 
