@@ -5,9 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use discovery::{
     Backend, Discovery, ServiceName,
     conformance::{Disrupt, Disruption, Harness},
+    kv::Key,
     layer::{Fault, Limit, Prefix, Retry, Timeout, Trace},
     mem::Mem,
 };
@@ -46,6 +48,18 @@ impl Harness for Stack {
 
     fn disrupt(&self) -> Option<&dyn Disrupt> {
         Some(self)
+    }
+
+    async fn plant(&self, key: &Key, value: Bytes) {
+        self.mem.plant(key, value);
+    }
+
+    fn plants_without_limit(&self) -> bool {
+        true
+    }
+
+    async fn open_watches(&self) -> Option<usize> {
+        Some(self.mem.open_watches())
     }
 
     fn ttl(&self) -> Duration {

@@ -14,7 +14,7 @@
 //! 8. volo: loses changes when it lags, and ignores weight and tags; kitex ignores tags.
 //! 9. Cloudname, ZooKeeper: watchers die with the session and everybody is removed. Consul: one session that closes
 //!    stops the renewal of all. Both: no end of the first snapshot.
-//! 10. CoreDNS, etcd: one record that cannot be read fails the whole answer.
+//! 10. `CoreDNS`, etcd: one record that cannot be read fails the whole answer.
 //! 11. Docker's resolver: a wrong type in SRV answers. Wire format, and so none of this layer's business.
 //! 12. The ZooKeeper client for Rust: persistent watches lose events around reconnects.
 
