@@ -34,8 +34,7 @@ async fn a_line_that_is_refused_for_most_of_the_session_is_one_outage_and_nobody
 
 #[tokio::test]
 async fn silence_is_noticed_and_ends_before_the_session() {
-    let ttl = 2 * BRIEF;
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(ttl).await else { return };
+    let Some((server, proxy, mut stage)) = Stage::behind_a_line(2 * BRIEF).await else { return };
     proxy.black_hole().await;
     let start = Instant::now();
     eventually("the owner notices", async || (!stage.owner.is_stale()).then(|| "live".into())).await;

@@ -1,10 +1,9 @@
 //! The only server dies, freezes, or is not there yet.
 
 use discovery::Phase;
-use discovery_testbed::ZooKeeper;
 use tokio::time::sleep;
 
-use crate::stage::{BRIEF, STEADY, Stage, counter, eventually, next_version, soon};
+use crate::stage::{BRIEF, STEADY, Stage, counter, eventually, next_version, server, soon};
 
 #[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_is_one_outage() {
@@ -48,7 +47,7 @@ async fn a_server_that_is_frozen_past_the_session_has_ended_it() {
 
 #[tokio::test]
 async fn a_registry_that_is_down_at_the_start_is_waited_for() {
-    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let Some(server) = server().await else { return };
     let address = server.connect_string();
     server.kill().unwrap();
     let mut stage = Stage::empty(&address, STEADY, &address).await;

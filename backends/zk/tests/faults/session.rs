@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use discovery_testbed::{Proxy, ZooKeeper};
+use discovery_testbed::Proxy;
 use futures_util::future::{join, join_all};
 
 use crate::{
     intruder,
-    stage::{Client, STEADY, Stage, ephemerals, eventually},
+    stage::{Client, STEADY, Stage, ephemerals, eventually, server},
 };
 
 /// How long the owner's sessions live. Tells them apart from those of the witness; nobody waits for it.
@@ -59,7 +59,7 @@ async fn sessions_that_were_all_ended_are_all_replaced() {
 
 #[tokio::test]
 async fn who_was_away_for_longer_saw_nothing_of_it() {
-    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let Some(server) = server().await else { return };
     let [proxy, away] = [(); 2].map(|()| Proxy::start(server.address()).unwrap());
     let mut stage = Stage::set(&proxy.address().to_string(), TTL, &server.connect_string()).await;
     let bystander = Client::open(&away.address().to_string(), STEADY).await;

@@ -22,8 +22,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// The session of somebody whom nothing should happen to, however slow the machine.
 pub(crate) const STEADY: Duration = Duration::from_secs(20);
 
-/// The session of somebody whose session is to end, or whose patience.
-pub(crate) const BRIEF: Duration = Duration::from_millis(1500);
+/// The session of somebody whose session is to end; still so long that a slow machine does not end it.
+pub(crate) const BRIEF: Duration = Duration::from_millis(2500);
 
 /// Who registers how many instances on a stage.
 const EACH: u64 = 3;
@@ -146,7 +146,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// A server, a line to it that can be broken, and a stage whose owner is at the end of that line.
     pub(crate) async fn behind_a_line(ttl: Duration) -> Option<(ZooKeeper, Proxy, Self)> {
-        let server = ZooKeeper::start_or_skip().await?;
+        let server = server().await?;
         let proxy = Proxy::start(server.address()).unwrap();
         let stage = Self::set(&proxy.address().to_string(), ttl, &server.connect_string()).await;
         Some((server, proxy, stage))
@@ -154,7 +154,7 @@ impl Stage {
 
     /// A server, and a stage on it.
     pub(crate) async fn on_a_server(ttl: Duration) -> Option<(ZooKeeper, Self)> {
-        let server = ZooKeeper::start_or_skip().await?;
+        let server = server().await?;
         let address = server.connect_string();
         let stage = Self::set(&address, ttl, &address).await;
         Some((server, stage))
@@ -162,7 +162,7 @@ impl Stage {
 
     /// Three servers, and a stage on them.
     pub(crate) async fn on_three_servers(ttl: Duration) -> Option<(ZooKeeperEnsemble, Self)> {
-        let ensemble = ZooKeeperEnsemble::start_or_skip(3).await?;
+        let ensemble = ZooKeeper::builder().unsynced().start_ensemble_or_skip(3).await?;
         let address = ensemble.connect_string();
         let stage = Self::set(&address, ttl, &address).await;
         Some((ensemble, stage))
@@ -273,6 +273,11 @@ impl Stage {
         .await;
         eprintln!("cleared after {:?}", start.elapsed());
     }
+}
+
+/// A server that does not wait for the disk.
+pub(crate) async fn server() -> Option<ZooKeeper> {
+    ZooKeeper::builder().unsynced().start_or_skip().await
 }
 
 /// The paths that a server lists as bound to sessions, as it says itself.
