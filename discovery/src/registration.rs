@@ -216,7 +216,8 @@ impl Registration {
         outcome.map_err(|error| error.during("update"))
     }
 
-    /// Says [`Status::Draining`], gives callers `grace` to notice, and deregisters.
+    /// Says [`Status::Draining`], gives callers `grace` to notice, and deregisters. A backend that does not take the
+    /// word within `grace` is not waited for any longer: nobody can hear it.
     ///
     /// # Errors
     ///
@@ -227,8 +228,10 @@ impl Registration {
     /// Dropping the future deregisters at once, in the background.
     pub async fn drain(self, grace: Duration) -> Result<()> {
         let draining = self.instance().to_builder().status(Status::Draining).build()?;
-        self.update(draining).await?;
-        time::sleep(grace).await;
+        if let Ok(told) = time::timeout(grace, self.update(draining)).await {
+            told?;
+            time::sleep(grace).await;
+        }
         self.deregister().await
     }
 

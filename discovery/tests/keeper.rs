@@ -181,6 +181,18 @@ async fn draining_is_seen_before_the_departure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn draining_does_not_wait_for_a_backend_that_is_away() {
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(fault.clone());
+    let registration = register(&discovery, 1).await;
+    fault.partition();
+    let left = registration.drain(Duration::from_secs(1));
+    time::timeout(2 * TTL, left).await.expect("it ends with the lease at the latest").unwrap();
+    fault.heal();
+    assert_eq!(ids(&discovery).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn re_registration_is_no_departure_for_watchers_that_were_away() {
     let mem = Mem::new();
     let discovery = Discovery::new(mem.clone());
