@@ -165,7 +165,7 @@ impl Discovery {
     }
 
     /// Removes an instance, whoever registered it; `Ok(false)` if there was none. Meant for permanent entries and for
-    /// operators: an owner that is alive will register again.
+    /// operators: an owner that is alive is not told, and writes the entry again with its next update or lease.
     ///
     /// # Errors
     ///
