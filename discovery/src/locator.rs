@@ -120,6 +120,13 @@ impl FromStr for Locator {
         if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(bad("it contains white space; percent-encode it".into()));
         }
+        // A secret with a raw slash would otherwise be taken for host and path, and be printed as such.
+        let behind_hosts = rest.find(['/', '?']).map_or("", |cut| &rest[cut..]);
+        if behind_hosts.contains('@') {
+            return Err(bad(
+                "an @ behind the hosts; percent-encode /, ? and @ in user, secret, path and values".into(),
+            ));
+        }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (credentials, hosts) = match authority.rsplit_once('@') {
@@ -292,6 +299,12 @@ mod tests {
         assert!(!format!("{it} {it:?}").contains("hunter2"));
         let error = "zk://u:hunter2@h:x".parse::<Locator>().unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        for raw in
+            ["zk://u:hunter2/x@h", "zk://u:1/hunter2@h", "zk://u:hunter2?x@h", "zk://u:2/hunter2@h:1/p"]
+        {
+            let error = raw.parse::<Locator>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -251,7 +251,8 @@ impl Registration {
         outcome.map(drop).map_err(|error| error.during("deregister"))
     }
 
-    /// Lets go of the entry without removing it: a leased one ends with its lease, a permanent one stays.
+    /// Lets go of the entry without removing it: a permanent one stays, a leased one ends with its lease, which other
+    /// registrations with the same ttl may keep alive for as long as they live.
     pub fn detach(mut self) {
         if let Some(keeper) = self.keeper.take() {
             keeper.send(Command::Forget { id: self.id });

@@ -167,3 +167,27 @@ async fn who_comes_during_an_outage_hears_what_is_known_and_that_it_is_old() {
     assert!(matches!(next(&mut late).await, Event::Reset(all) if all.len() == 1));
     assert!(matches!(next(&mut late).await, Event::Stale(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_lags_across_an_outage_hears_that_it_is_over() {
+    let (discovery, mut slow, mut upstreams) = start();
+    let mut quick = discovery.watch(cart());
+    let upstream = upstreams.recv().await.unwrap();
+    upstream.reset(1, []);
+    next(&mut slow).await;
+    next(&mut quick).await;
+    upstream.fail(down());
+    assert!(matches!(next(&mut slow).await, Event::Stale(_)));
+    assert!(matches!(next(&mut quick).await, Event::Stale(_)));
+
+    let back = upstreams.recv().await.unwrap();
+    back.send(Update::Progress(Revision(1)));
+    assert!(matches!(next(&mut quick).await, Event::Live));
+    for id in 1..=1000 {
+        back.send(put(id, id + 1));
+        next(&mut quick).await;
+    }
+    assert!(matches!(next(&mut slow).await, Event::Reset(latest) if latest.len() == 1000));
+    assert!(matches!(next(&mut slow).await, Event::Live));
+    assert!(slow.next().now_or_never().is_none());
+}

@@ -228,7 +228,9 @@ fn taken(key: &Key, owner: Option<&Owner>) -> Error {
 }
 
 fn contended(key: &Key) -> Error {
-    Error::new(ErrorKind::Conflict, format!("{key} is being written all the time; try again"))
+    // Not a conflict: that would say that another owner has it.
+    Error::new(ErrorKind::Unavailable, format!("{key} is being written all the time; try again"))
+        .not_applied()
 }
 
 #[cfg(test)]

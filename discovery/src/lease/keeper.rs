@@ -434,6 +434,8 @@ impl Keeper {
         // A late reply may speak of a lease that has been replaced already.
         if let Some(held) = lease.held.take_if(|held| Some(held.id) == id) {
             tracing::warn!(backend = %self.backend.info(), %error, "lease lost; registering again under a new one");
+            // A renewal of it that is under way would only be in the way of the next grant.
+            self.lease_call = None;
             let now = Instant::now();
             // At once, so that we are gone for as short as can be; but not in a tight loop.
             let lived = now - held.granted >= held.ttl / 2;

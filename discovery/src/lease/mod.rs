@@ -52,7 +52,7 @@ impl Keepers {
         keepers.retain(|keeper| keeper.strong_count() > 0);
         let room = self.backend.info().capabilities().max_per_lease;
         // Newest first: older ones are mostly full.
-        let keeper = keepers.iter().rev().filter_map(Weak::upgrade).find(|keeper| keeper.load() < room);
+        let keeper = keepers.iter().rev().filter_map(Weak::upgrade).find(|keeper| keeper.has_room(room));
         let keeper = keeper.unwrap_or_else(|| {
             let (commands, inbox) = mpsc::unbounded_channel();
             let keeper = Arc::new(Keeper { commands, load: Arc::default() });
@@ -107,8 +107,9 @@ impl Keeper {
         assured
     }
 
-    fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
+    /// Whether it takes one more; a task that went with its runtime takes none.
+    fn has_room(&self, room: usize) -> bool {
+        !self.commands.is_closed() && self.load.load(Ordering::Relaxed) < room
     }
 }
 

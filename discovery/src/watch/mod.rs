@@ -91,13 +91,29 @@ pub struct Watch {
     inbox: BroadcastStream<Item>,
     /// What only this one has to hear before.
     backlog: VecDeque<Item>,
+    /// Whether the last word on the backend was that it is out of reach.
+    stale: bool,
     ended: bool,
 }
 
 impl Watch {
     fn new(topic: Arc<Topic>) -> Self {
         let (backlog, inbox) = topic.subscribe();
-        Self { topic, inbox: BroadcastStream::new(inbox), backlog, ended: false }
+        Self { topic, inbox: BroadcastStream::new(inbox), backlog, stale: false, ended: false }
+    }
+
+    /// Hears the latest state instead of what was missed; the words about the backend still come in pairs.
+    fn start_over(&mut self) {
+        let (mut backlog, inbox) = self.topic.subscribe();
+        let is_stale = |item: &Item| matches!(item, Ok(Event::Stale(_)));
+        match (self.stale, backlog.iter().any(is_stale)) {
+            (true, true) => backlog.retain(|item| !is_stale(item)),
+            // Behind the reset, if there is one.
+            (true, false) => backlog.insert(backlog.len().min(1), Ok(Event::Live)),
+            (false, _) => {}
+        }
+        self.backlog = backlog;
+        self.inbox = BroadcastStream::new(inbox);
     }
 
     /// The scope it follows.
@@ -130,16 +146,19 @@ impl Stream for Watch {
                     Some(Ok(item)) => item,
                     // Too slow, and some items are gone: start over from the latest state.
                     Some(Err(_)) => {
-                        let (backlog, inbox) = self.topic.subscribe();
-                        self.backlog = backlog;
-                        self.inbox = BroadcastStream::new(inbox);
+                        self.start_over();
                         continue;
                     }
                     // The topic holds the other end, and we hold the topic.
                     None => return Poll::Ready(None),
                 },
             };
-            self.ended = item.is_err();
+            match &item {
+                Ok(Event::Stale(_)) => self.stale = true,
+                Ok(Event::Live) => self.stale = false,
+                Ok(Event::Reset(_) | Event::Delta { .. }) => {}
+                Err(_) => self.ended = true,
+            }
             return Poll::Ready(Some(item));
         }
     }

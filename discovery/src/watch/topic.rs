@@ -142,8 +142,9 @@ impl Topic {
         !hopeless
     }
 
+    /// Whether there is more to come: no end was told, and the task that feeds it did not go with its runtime.
     pub(super) fn is_open(&self) -> bool {
-        self.state().end.is_none()
+        self.state().end.is_none() && self.upstream.get().is_none_or(|task| !task.is_finished())
     }
 
     fn send(&self, event: Event) {

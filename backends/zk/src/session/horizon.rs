@@ -13,13 +13,21 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use zookeeper_client as zk;
 
 use super::Session;
 use crate::error::Trouble;
+
+/// How long a server may contradict what the handle has seen. A leader takes a moment to apply what it acknowledged;
+/// one that does not come to it was restored from an older state, or wiped.
+const ANOTHER_HISTORY: Duration = Duration::from_secs(1);
+
+/// How long to wait before a server that is behind is asked again.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How far a handle has seen.
 #[derive(Debug, Default)]
@@ -53,6 +61,11 @@ impl Horizon {
         if zxid >= mark.zxid {
             *mark = Mark { zxid, witness: Some(node.into()) };
         }
+    }
+
+    /// Forgets what was seen: the store has another history now.
+    fn restart(&self) {
+        *self.lock() = Mark::default();
     }
 
     fn mark(&self) -> Mark {
@@ -95,6 +108,7 @@ impl Session {
     where
         F: Future<Output = Result<T, zk::Error>>,
     {
+        let since = Instant::now();
         loop {
             let is_behind = as_of == AsOf::Now || self.seen.zxid() < horizon.zxid();
             let catch_up = is_behind.then(|| self.catch_up(horizon));
@@ -105,6 +119,13 @@ impl Session {
             if Instant::now() >= deadline {
                 return Err(Trouble::Late);
             }
+            if since.elapsed() > ANOTHER_HISTORY {
+                tracing::warn!(
+                    "the server knows less than it did: was it restored or wiped? starting over from there"
+                );
+                horizon.restart();
+            }
+            sleep(PAUSE).await;
         }
     }
 

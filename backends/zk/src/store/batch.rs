@@ -91,12 +91,8 @@ impl Batches {
 impl Sender {
     /// Sends batches until nothing waits.
     async fn run(self) {
-        while let Some(batch) = self.next_batch() {
-            let txn = batch.iter().fold(Txn::new(), |all, member| {
-                let all = member.txn.guards().iter().cloned().fold(all, Txn::guard);
-                member.txn.ops().iter().cloned().fold(all, Txn::op)
-            });
-            let outcome = self.send(&txn).await;
+        while let Some(mut batch) = self.next_batch() {
+            let outcome = self.send(&mut batch).await;
             for member in batch {
                 // Who no longer waits does not need to know.
                 let _ = member.answer.send(outcome.clone());
@@ -104,9 +100,16 @@ impl Sender {
         }
     }
 
-    async fn send(&self, txn: &Txn) -> Result<Option<Revision>> {
+    async fn send(&self, batch: &mut Vec<Member>) -> Result<Option<Revision>> {
         let deadline = self.line.reader.deadline();
         for _ in 0..ATTEMPTS {
+            self.line.session.ready(deadline).await?;
+            // What its caller has given up must not take effect later, when a renewal has proved that it did not.
+            batch.retain(|member| !member.answer.is_closed());
+            if batch.is_empty() {
+                return Ok(None);
+            }
+            let txn = &together(batch);
             // Written without a look: the server itself refuses what exists.
             let outcome = match self.line.send(txn, &View::default(), deadline).await {
                 Ok(Ok(revision)) => return Ok(Some(revision)),
@@ -132,6 +135,10 @@ impl Sender {
         let mut batch = Vec::new();
         let (mut ops, mut bytes, mut keys) = (0, 0, BTreeSet::new());
         while let Some(member) = queue.waiting.front() {
+            if member.answer.is_closed() {
+                queue.waiting.pop_front();
+                continue;
+            }
             ops += member.txn.ops().len();
             bytes += member.txn.ops().iter().map(size).sum::<usize>();
             let fits = ops <= OPS && bytes <= BYTES;
@@ -151,6 +158,14 @@ impl Sender {
         }
         Some(batch)
     }
+}
+
+/// All of a batch as one transaction.
+fn together(batch: &[Member]) -> Txn {
+    batch.iter().fold(Txn::new(), |all, member| {
+        let all = member.txn.guards().iter().cloned().fold(all, Txn::guard);
+        member.txn.ops().iter().cloned().fold(all, Txn::op)
+    })
 }
 
 /// Whether an error may be about one member of a batch only: the server, or the client, has refused.

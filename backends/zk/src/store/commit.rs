@@ -29,11 +29,12 @@ impl Store {
         self.check_size(txn)?;
         let lease = lease_of(txn)?;
         let deadline = reader.deadline();
-        let _place = reader.admit(deadline).await?;
+        // The session first: who waits for one that is away must not hold a place that others could use.
         let session = match lease {
             Some(lease) => self.leased(lease, deadline).await?,
             None => reader.session(deadline).await?,
         };
+        let _place = reader.admit(deadline).await?;
         let owner = lease.map_or(0, |_| session.id());
         let line = Line {
             reader: self.reader.clone(),

@@ -84,8 +84,8 @@ impl Reader {
             return Ok(None);
         }
         let deadline = self.deadline();
-        let _place = self.admit(deadline).await?;
         let session = self.session(deadline).await?;
+        let _place = self.admit(deadline).await?;
         let node = self.layout.node(key);
         let ask = || session.client().get_data(&node);
         match session.read(deadline, AsOf::Horizon, &self.horizon, ask).await {
