@@ -27,9 +27,6 @@ use crate::{
 /// How long to go on taking entries back after the last handle was dropped, where no ttl sets the limit.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// How long a lease whose time is not up may take to prove that it lives, before we take its word.
-const PROVED_WITHIN: Duration = Duration::from_millis(100);
-
 /// Serves `inbox` until all handles are gone and everything is taken back, as well as can be.
 pub(super) async fn run(
     backend: Arc<dyn Backend>,
@@ -78,20 +75,12 @@ struct Keeper {
     sent: u64,
     /// Slots that want the lease renewed before they go on, by a later renewal than this one.
     unproved: Vec<(u64, u64)>,
-    /// Who wants to know that everything is in place.
-    assurances: Vec<Assurance>,
+    /// Who wants to know that everything is in place, as of a later renewal than this one.
+    assurances: Vec<(u64, oneshot::Sender<Instant>)>,
     /// When something was last put back after its lease was lost.
     restored: Instant,
     /// Whether a registration was let go of without removal: its lease must then end by itself.
     left_behind: bool,
-}
-
-struct Assurance {
-    /// A later renewal than this one is proof that the lease lives.
-    asked: u64,
-    /// From then on it will do that its time is not up.
-    enough: Instant,
-    ack: oneshot::Sender<Instant>,
 }
 
 struct Lease {
@@ -185,12 +174,8 @@ impl Keeper {
                 return;
             }
             Command::Assure { ack } => {
-                self.assurances.retain(|assurance| !assurance.ack.is_closed());
-                self.assurances.push(Assurance {
-                    asked: self.sent,
-                    enough: Instant::now() + PROVED_WITHIN,
-                    ack,
-                });
+                self.assurances.retain(|(_, ack)| !ack.is_closed());
+                self.assurances.push((self.sent, ack));
                 self.renew_soon();
                 return;
             }
@@ -275,17 +260,13 @@ impl Keeper {
         if !self.slots.values().all(|slot| slot.is_settled(&tenure)) {
             return;
         }
-        let now = Instant::now();
-        let is_given = |assurance: &mut Assurance| match &tenure {
-            Tenure::Held { proof, lapsed, .. } => {
-                assurance.asked < *proof || (assurance.enough <= now && !lapsed)
-            }
-            Tenure::Permanent => true,
-            Tenure::None(_) => self.slots.is_empty(),
+        let proof = match &self.lease {
+            Some(lease) if !self.slots.is_empty() => lease.held.as_ref().map_or(0, |held| held.proof),
+            _ => u64::MAX,
         };
-        for assurance in self.assurances.extract_if(.., is_given) {
+        for (_, ack) in self.assurances.extract_if(.., |(asked, _)| *asked < proof) {
             // Who no longer waits does not need to know.
-            let _ = assurance.ack.send(self.restored);
+            let _ = ack.send(self.restored);
         }
     }
 
@@ -312,8 +293,7 @@ impl Keeper {
 
     /// Whether somebody has asked for a renewal after the last one was sent.
     fn is_asked_again(&self) -> bool {
-        let assurances = self.assurances.iter().filter(|assurance| !assurance.ack.is_closed());
-        let assurances = assurances.map(|assurance| assurance.asked);
+        let assurances = self.assurances.iter().filter(|(_, ack)| !ack.is_closed()).map(|(asked, _)| *asked);
         self.unproved.iter().map(|(asked, _)| *asked).chain(assurances).any(|asked| asked == self.sent)
     }
 
@@ -356,9 +336,7 @@ impl Keeper {
         let lapse = self.lease.as_ref().filter(|lease| lease.trouble.is_some()).and_then(|lease| {
             lease.held.as_ref().map(|held| held.deadline).filter(|deadline| *deadline > Instant::now())
         });
-        let enough = self.assurances.iter().map(|assurance| assurance.enough);
-        let enough = enough.filter(|enough| *enough > Instant::now()).min();
-        waiting.into_iter().chain(lease).chain(lapse).chain(enough).min()
+        waiting.into_iter().chain(lease).chain(lapse).min()
     }
 
     /// When to grant or renew next, if at all.
