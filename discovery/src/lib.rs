@@ -80,7 +80,7 @@ pub use crate::{
     error::{Error, ErrorKind, Outcome, Result},
     instance::{Instance, InstanceBuilder, InstanceKey, Status},
     lease::{Phase, RegistrationStatus},
-    locator::{Host, Locator},
+    locator::{Host, Locator, TlsFiles},
     name::{Coordinate, InstanceId, ServiceName},
     registration::{Register, Registration},
     snapshot::{Change, Revision, Scope, Snapshot, Update},

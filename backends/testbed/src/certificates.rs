@@ -78,7 +78,7 @@ impl Certificates {
     }
 }
 
-/// Certificates as the files that a Java process reads.
+/// Certificates as the files that a server and its command line client read.
 #[derive(Debug)]
 pub(crate) struct PemFiles {
     pub(crate) authority: PathBuf,
@@ -92,7 +92,8 @@ impl PemFiles {
         Self { authority: dir.join("ca.pem"), server: dir.join("server.pem"), client: dir.join("client.pem") }
     }
 
-    /// Writes the authority, and for either side one file with key and certificate.
+    /// Writes the authority, and for either side one file with key and certificate: Java wants both in one file, and
+    /// Go, which is told the file of either, takes from it what it looks for.
     pub(crate) fn write(dir: &Path, certificates: &Certificates) -> io::Result<Self> {
         let files = Self::in_dir(dir);
         fs::write(&files.authority, &certificates.authority)?;

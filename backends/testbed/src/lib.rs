@@ -21,18 +21,25 @@
 //! # }
 //! ```
 //!
-//! Another kind of server is a module beside `zk`: it reserves [`Port`]s, writes its configuration into a temporary
-//! directory, hands that and a command to a `Process`, waits until the server really serves, and names itself in
-//! [`Server`].
+//! [`Etcd`] is used in the same way, and so are [`ZooKeeperEnsemble`] and [`EtcdCluster`], several servers that elect a
+//! leader.
+//!
+//! Another kind of server is a module beside `zk` and `etcd`: it reserves [`Port`]s, writes what the server reads into
+//! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
+//! serves, and names itself in [`Server`].
 
 mod certificates;
+mod client;
+mod etcd;
 mod ports;
 mod process;
 mod proxy;
+mod quorum;
 mod require;
 mod zk;
 
 pub use certificates::{Certificates, Identity};
+pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
 pub use require::{REQUIRE, Server};

@@ -16,11 +16,24 @@ const CANDIDATES: Range<u16> = 10_000..32_000;
 const ATTEMPTS: usize = 200;
 
 /// How often a server is started, each time on other ports, before its ports being taken is reported.
-pub(crate) const STARTS: usize = 5;
+const STARTS: usize = 5;
 
-/// Whether a start failed, by what the log in the error says, because a stranger took a port after it was
-/// reserved; then it is tried again on others.
-pub(crate) fn was_taken(error: &io::Error) -> bool {
+/// Starts a server, and again on other ports when a stranger took one after it was reserved.
+pub(crate) async fn retry<T, F>(start: impl Fn() -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    for _ in 1..STARTS {
+        match start().await {
+            Err(error) if was_taken(&error) => {}
+            result => return result,
+        }
+    }
+    start().await
+}
+
+/// Whether a start failed, by what the log in the error says, because a port was taken.
+fn was_taken(error: &io::Error) -> bool {
     // In the words of the kernel (`strerror`), which Java, Go and C programs all repeat; only the case differs.
     error.to_string().to_lowercase().contains("address already in use")
 }
@@ -78,7 +91,7 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{cell::Cell, net::TcpListener};
 
     use super::*;
 
@@ -98,12 +111,21 @@ mod tests {
         assert!(Port::try_reserve(number).is_err());
     }
 
-    #[test]
-    fn a_port_that_was_taken_after_all_is_told_from_other_failures() {
+    #[tokio::test]
+    async fn a_start_is_tried_again_only_when_a_port_was_taken() {
         let port = Port::reserve().unwrap();
         let _stranger = TcpListener::bind(port.address()).unwrap();
-        let error = TcpListener::bind(port.address()).unwrap_err();
-        assert!(was_taken(&io::Error::other(format!("the log ends with: {error}"))));
-        assert!(!was_taken(&io::Error::other("the log ends with: out of memory")));
+        let taken = TcpListener::bind(port.address()).unwrap_err().to_string();
+        for (failure, starts) in [(taken, STARTS), ("out of memory".to_owned(), 1)] {
+            let (count, failure) = (&Cell::new(0), &failure);
+            let start = || async move {
+                count.set(count.get() + 1);
+                Err::<(), _>(io::Error::other(format!("the log ends with: {failure}")))
+            };
+            let error = retry(start).await.unwrap_err().to_string();
+            assert!(error.contains(failure), "{error}");
+            assert_eq!(count.get(), starts);
+        }
+        assert_eq!(retry(|| async { Ok("up") }).await.unwrap(), "up");
     }
 }

@@ -59,6 +59,11 @@ impl Process {
 
     /// Starts the process; its output is appended to the log.
     pub(crate) fn spawn(&self) -> io::Result<()> {
+        self.spawn_with(&[])
+    }
+
+    /// Starts the process with `more` arguments, this once.
+    pub(crate) fn spawn_with(&self, more: &[String]) -> io::Result<()> {
         let mut running = self.running();
         if running.is_some() {
             return Err(io::Error::other(format!("{} is already running", self.label)));
@@ -66,6 +71,7 @@ impl Process {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let child = Command::new(&self.program)
             .args(&self.args)
+            .args(more)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

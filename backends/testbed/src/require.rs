@@ -1,8 +1,8 @@
 //! Which servers this machine has, and whether a test may be skipped without one.
 
-use std::{env, fmt, path::Path};
+use std::{env, fmt, io, path::Path};
 
-use crate::zk;
+use crate::{etcd, zk};
 
 /// The environment variable with the comma separated names of servers that must be there, e.g. `zk,etcd,dns`.
 /// A test that needs one of them fails instead of being skipped.
@@ -14,6 +14,8 @@ pub const REQUIRE: &str = "DISCOVERY_TEST_REQUIRE";
 pub enum Server {
     /// Apache `ZooKeeper`, named `zk` in [`REQUIRE`].
     ZooKeeper,
+    /// etcd with its command line client, named `etcd` in [`REQUIRE`].
+    Etcd,
 }
 
 impl Server {
@@ -34,6 +36,14 @@ impl Server {
         }
     }
 
+    /// Starts a server unless the test is to be skipped without it; panics when the server does not come up.
+    pub(crate) async fn or_skip<T>(self, start: impl Future<Output = io::Result<T>>) -> Option<T> {
+        if !self.available() {
+            return None;
+        }
+        Some(start.await.unwrap_or_else(|error| panic!("{error}")))
+    }
+
     fn verdict(self, missing: Option<&str>, required: &str) -> Verdict {
         let Some(missing) = missing else { return Verdict::Run };
         let why = format!("{self} is not installed: {missing}");
@@ -47,6 +57,7 @@ impl Server {
     fn name(self) -> &'static str {
         match self {
             Self::ZooKeeper => "zk",
+            Self::Etcd => "etcd",
         }
     }
 
@@ -54,6 +65,7 @@ impl Server {
     fn missing(self) -> Option<String> {
         match self {
             Self::ZooKeeper => zk::missing(),
+            Self::Etcd => etcd::missing(),
         }
     }
 }
@@ -62,6 +74,7 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ZooKeeper => "ZooKeeper",
+            Self::Etcd => "etcd",
         })
     }
 }
@@ -106,11 +119,13 @@ mod tests {
 
     #[test]
     fn a_missing_server_that_is_required_is_a_failure() {
-        for required in ["zk", "etcd, zk ,dns"] {
-            let Verdict::Fail(why) = Server::ZooKeeper.verdict(Some("java not found"), required) else {
-                panic!("{required:?} names zk");
+        for (server, required) in
+            [(Server::ZooKeeper, "zk"), (Server::ZooKeeper, "etcd, zk ,dns"), (Server::Etcd, "zk,etcd")]
+        {
+            let Verdict::Fail(why) = server.verdict(Some("program not found"), required) else {
+                panic!("{required:?} names {server}");
             };
-            assert!(why.contains(required) && why.contains("java not found"), "{why}");
+            assert!(why.contains(required) && why.contains("program not found"), "{why}");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::{
     certificates::{Certificates, PemFiles},
     ports::{self, Port},
     process::Process,
+    quorum,
     require::Server,
 };
 
@@ -66,13 +67,7 @@ impl ZooKeeperBuilder {
     ///
     /// When the server does not come up; the error shows the end of its log.
     pub async fn start(&self) -> io::Result<ZooKeeper> {
-        for _ in 1..ports::STARTS {
-            match self.start_once().await {
-                Err(error) if ports::was_taken(&error) => {}
-                result => return result,
-            }
-        }
-        self.start_once().await
+        ports::retry(|| self.start_once()).await
     }
 
     /// Starts a single server, or says why the test is skipped when `ZooKeeper` is not installed.
@@ -81,10 +76,7 @@ impl ZooKeeperBuilder {
     ///
     /// When the server does not come up, and when [`REQUIRE`](crate::REQUIRE) forbids to skip.
     pub async fn start_or_skip(&self) -> Option<ZooKeeper> {
-        if !Server::ZooKeeper.available() {
-            return None;
-        }
-        Some(self.start().await.unwrap_or_else(|error| panic!("{error}")))
+        Server::ZooKeeper.or_skip(self.start()).await
     }
 
     /// Starts an ensemble of `size` servers and waits until all of them serve.
@@ -93,13 +85,7 @@ impl ZooKeeperBuilder {
     ///
     /// When a server does not come up; the error shows the end of its log.
     pub async fn start_ensemble(&self, size: usize) -> io::Result<ZooKeeperEnsemble> {
-        for _ in 1..ports::STARTS {
-            match self.start_ensemble_once(size).await {
-                Err(error) if ports::was_taken(&error) => {}
-                result => return result,
-            }
-        }
-        self.start_ensemble_once(size).await
+        ports::retry(|| self.start_ensemble_once(size)).await
     }
 
     /// Starts an ensemble, or says why the test is skipped when `ZooKeeper` is not installed.
@@ -108,17 +94,14 @@ impl ZooKeeperBuilder {
     ///
     /// When a server does not come up, and when [`REQUIRE`](crate::REQUIRE) forbids to skip.
     pub async fn start_ensemble_or_skip(&self, size: usize) -> Option<ZooKeeperEnsemble> {
-        if !Server::ZooKeeper.available() {
-            return None;
-        }
-        Some(self.start_ensemble(size).await.unwrap_or_else(|error| panic!("{error}")))
+        Server::ZooKeeper.or_skip(self.start_ensemble(size)).await
     }
 
     async fn start_once(&self) -> io::Result<ZooKeeper> {
         let ports = ServerPorts::reserve(self)?;
         let server = self.prepare("ZooKeeper", ports, &[], self.certificates()?)?;
         server.process.spawn()?;
-        server.ready().await?;
+        quorum::ready(&server).await?;
         Ok(server)
     }
 

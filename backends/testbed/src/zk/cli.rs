@@ -4,16 +4,13 @@ use std::{
     ffi::OsStr,
     io,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
-    time::Duration,
+    process::Output,
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::process::Command;
 
 use super::{builder::JAAS_FILE, class_path};
-use crate::certificates::PemFiles;
-
-const DONE_WITHIN: Duration = Duration::from_secs(60);
+use crate::{certificates::PemFiles, client};
 
 /// `ZooKeeper`'s command line client (`zkCli`), aimed at one server.
 #[derive(Debug, Clone)]
@@ -60,26 +57,16 @@ impl ZkCli {
     ///
     /// Dropping the future kills the client; whether the command was carried out is then unknown.
     pub async fn run<A: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = A>) -> io::Result<String> {
-        let child = Command::new("java")
+        let mut zk_cli = Command::new("java");
+        zk_cli
             // A short life: compile little, collect no garbage.
             .args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path()])
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
             .args(self.properties())
             .args(["org.apache.zookeeper.ZooKeeperMain", "-server", &self.connect_string])
             .args(self.patience())
-            .args(command)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = timeout(DONE_WITHIN, child).await.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, format!("zkCli took longer than {DONE_WITHIN:?}"))
-        })??;
-        let printed = printed(&output);
-        if output.status.success() {
-            Ok(printed)
-        } else {
-            Err(io::Error::other(format!("zkCli failed ({}): {printed}", output.status)))
-        }
+            .args(command);
+        client::run("zkCli", zk_cli, printed).await
     }
 
     /// With one server, failing to connect is an answer. With several it is only a reason to try the next, but unless

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::{READY_WITHIN, Role, ZooKeeper};
-use crate::process::Deadline;
+use super::ZooKeeper;
+use crate::quorum;
 
 /// `ZooKeeper` servers that form one ensemble. Dropping it kills them and removes their data.
 #[derive(Debug)]
@@ -67,16 +67,7 @@ impl ZooKeeperEnsemble {
     ///
     /// When no server leads, or two still believe they do; see [`wait_for_quorum`](Self::wait_for_quorum).
     pub async fn leader(&self) -> io::Result<usize> {
-        let mut leaders = Vec::new();
-        for (index, server) in self.responsive() {
-            if matches!(server.role().await, Ok(Role::Leader)) {
-                leaders.push(index);
-            }
-        }
-        match leaders[..] {
-            [leader] => Ok(leader),
-            _ => Err(io::Error::other(format!("the ensemble has {} leaders: {leaders:?}", leaders.len()))),
-        }
+        quorum::leader(&self.servers).await
     }
 
     /// Waits until every server that is neither down nor paused serves, under one leader, and they are the
@@ -86,40 +77,6 @@ impl ZooKeeperEnsemble {
     ///
     /// When that takes too long, or a server ends by itself.
     pub async fn wait_for_quorum(&self) -> io::Result<usize> {
-        let deadline = Deadline::after(READY_WITHIN);
-        loop {
-            match self.quorum().await? {
-                Ok(leader) => return Ok(leader),
-                Err(why) if !deadline.wait().await => {
-                    return Err(io::Error::other(format!("no quorum within {READY_WITHIN:?}: {why}")));
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// The leader, or why there is no quorum yet; the outer error is final.
-    async fn quorum(&self) -> io::Result<Result<usize, String>> {
-        let (mut leaders, mut serving) = (Vec::new(), 0);
-        for (index, server) in self.responsive() {
-            server.process.check()?;
-            match server.role().await {
-                Ok(Role::Leader) => leaders.push(index),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error.to_string())),
-            }
-            serving += 1;
-        }
-        Ok(match leaders[..] {
-            [leader] if serving * 2 > self.servers.len() => Ok(leader),
-            _ => Err(format!("{serving} of {} servers serve, leaders: {leaders:?}", self.servers.len())),
-        })
-    }
-
-    fn responsive(&self) -> impl Iterator<Item = (usize, &ZooKeeper)> {
-        self.servers
-            .iter()
-            .enumerate()
-            .filter(|(_, server)| server.process.is_running() && !server.process.is_paused())
+        quorum::wait(&self.servers).await
     }
 }

@@ -11,12 +11,10 @@ use self::builder::{Login, ServerPorts};
 pub use self::{builder::ZooKeeperBuilder, cli::ZkCli, ensemble::ZooKeeperEnsemble, status::Role};
 use crate::{
     certificates::Certificates,
-    process::{Deadline, Process},
+    process::Process,
+    quorum::{self, Member},
     require,
 };
-
-/// Serving takes about 0.3 s (1 s for an ensemble) on an idle machine; a loaded one gets much more.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -118,7 +116,7 @@ impl ZooKeeper {
     pub async fn restart(&self) -> io::Result<()> {
         self.kill()?;
         self.process.spawn()?;
-        self.ready().await
+        quorum::ready(self).await
     }
 
     /// Freezes the server (SIGSTOP): its connections stay open and nothing is answered.
@@ -176,16 +174,20 @@ impl ZooKeeper {
     pub fn log(&self) -> String {
         self.process.log()
     }
+}
 
-    async fn ready(&self) -> io::Result<()> {
-        let deadline = Deadline::after(READY_WITHIN);
+impl Member for ZooKeeper {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn leads(&self) -> io::Result<bool> {
+        Ok(self.role().await? == Role::Leader)
+    }
+
+    async fn serves(&self) -> io::Result<()> {
         // Not `ruok`: it is answered before the server serves.
-        while self.role().await.is_err() {
-            self.process.check()?;
-            if !deadline.wait().await {
-                return Err(self.process.failure(&format!("did not serve within {READY_WITHIN:?}")));
-            }
-        }
+        self.role().await?;
         Ok(())
     }
 }

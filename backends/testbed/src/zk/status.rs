@@ -1,15 +1,8 @@
 //! What a server says of itself.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
-
-/// A server that does not answer at all within this time is as good as down.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+use crate::client;
 
 /// How the answer of a server that does not serve ends. Early in its start it then fails to close the connection
 /// (a `NullPointerException` in its log), so the end of the stream cannot be waited for.
@@ -40,15 +33,5 @@ pub(super) async fn role(server: SocketAddr) -> io::Result<Role> {
 }
 
 pub(super) async fn four_letter_word(server: SocketAddr, word: &str) -> io::Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(server).await?;
-        stream.write_all(word.as_bytes()).await?;
-        let mut answer = Vec::new();
-        while stream.read_buf(&mut answer).await? > 0 && !answer.trim_ascii_end().ends_with(NOT_SERVING) {}
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    timeout(ANSWER_WITHIN, exchange).await.unwrap_or_else(|_| {
-        let what = format!("ZooKeeper at {server} did not answer `{word}` within {ANSWER_WITHIN:?}");
-        Err(io::Error::new(io::ErrorKind::TimedOut, what))
-    })
+    client::ask(server, word, |answer| answer.trim_ascii_end().ends_with(NOT_SERVING)).await
 }

@@ -1,7 +1,5 @@
 //! A locator as a configuration.
 
-use std::{fs, time::Duration};
-
 use discovery::{Error, Locator, Result};
 
 use super::{Access, Auth, Tls, ZkConfig};
@@ -27,111 +25,55 @@ pub(super) fn parse(locator: &Locator) -> Result<ZkConfig> {
     if let Some(auth) = auth(locator)? {
         builder = builder.auth(auth);
     }
-    if let Some(tls) = tls(locator)? {
-        builder = builder.tls(tls);
+    if let Some(files) = locator.tls_files()? {
+        let tls = Tls::new(files.authorities())?;
+        builder = builder.tls(match files.identity() {
+            Some((certificate, key)) => tls.identity(certificate, key)?,
+            None => tls,
+        });
     }
     if let Some(acl) = locator.option("acl") {
         builder = builder.access(match acl {
             "open" => Access::Open,
             "creator" => Access::Creator,
-            _ => return Err(bad(locator, "acl", "open or creator")),
+            _ => return Err(locator.bad_option("acl", "open or creator")),
         });
     }
-    if let Some(timeout) = duration(locator, "session_timeout")? {
+    if let Some(timeout) = locator.duration("session_timeout")? {
         builder = builder.session_timeout(timeout);
     }
-    if let Some(timeout) = duration(locator, "connect_timeout")? {
+    if let Some(timeout) = locator.duration("connect_timeout")? {
         builder = builder.connect_timeout(timeout);
     }
-    if let Some(timeout) = duration(locator, "call_timeout")? {
+    if let Some(timeout) = locator.duration("call_timeout")? {
         builder = builder.call_timeout(timeout);
     }
-    if let Some(bytes) = locator.option("max_record") {
-        let bytes = bytes.parse().map_err(|_| bad(locator, "max_record", "a number of bytes"))?;
+    if let Some(bytes) = locator.bytes("max_record")? {
         builder = builder.max_record(bytes);
     }
     builder.build()
 }
 
 fn auth(locator: &Locator) -> Result<Option<Auth>> {
-    let (user, secret) = match (locator.user(), locator.secret()) {
-        (Some(user), Some(secret)) => (user, secret),
-        (Some(_), None) => {
-            return Err(Error::invalid(format!(
-                "locator {locator}: there is a user but no secret; write zk://user:secret@host"
-            )));
-        }
-        (None, _) if locator.option("auth").is_some() => {
-            return Err(Error::invalid(format!(
+    let Some((user, secret)) = locator.credentials()? else {
+        return match locator.option("auth") {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid(format!(
                 "locator {locator}: auth is for a user; write zk://user:secret@host"
-            )));
-        }
-        (None, _) => return Ok(None),
+            ))),
+        };
     };
     match locator.option("auth") {
         None | Some("digest") => Ok(Some(Auth::digest(user, secret))),
         Some("sasl") => Ok(Some(Auth::sasl_digest_md5(user, secret))),
-        Some(_) => Err(bad(locator, "auth", "digest or sasl")),
+        Some(_) => Err(locator.bad_option("auth", "digest or sasl")),
     }
-}
-
-fn tls(locator: &Locator) -> Result<Option<Tls>> {
-    let (certificate, key) = (read(locator, "tls_cert")?, read(locator, "tls_key")?);
-    let Some(authorities) = read(locator, "tls_ca")? else {
-        return match certificate.or(key) {
-            None => Ok(None),
-            Some(_) => Err(Error::invalid(format!(
-                "locator {locator}: tls_cert and tls_key need tls_ca, the authority that signed the servers"
-            ))),
-        };
-    };
-    let tls = Tls::new(&authorities)?;
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => tls.identity(&certificate, &key).map(Some),
-        (None, None) => Ok(Some(tls)),
-        _ => Err(Error::invalid(format!("locator {locator}: tls_cert and tls_key go together"))),
-    }
-}
-
-/// The file that an option names.
-fn read(locator: &Locator, option: &str) -> Result<Option<String>> {
-    locator
-        .option(option)
-        .map(|path| {
-            fs::read_to_string(path).map_err(|error| {
-                Error::invalid(format!("locator {locator}: {option} cannot be read")).with_source(error)
-            })
-        })
-        .transpose()
-}
-
-/// A time as in `500ms`, `10s` or `2m`.
-fn duration(locator: &Locator, option: &str) -> Result<Option<Duration>> {
-    let Some(text) = locator.option(option) else { return Ok(None) };
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let duration = match (number.parse::<u32>(), unit) {
-        (Ok(number), "ms") => Duration::from_millis(number.into()),
-        (Ok(number), "s") => Duration::from_secs(number.into()),
-        (Ok(number), "m") => Duration::from_secs(60 * u64::from(number)),
-        _ => {
-            return Err(bad(
-                locator,
-                option,
-                "a whole number with ms, s or m behind it, such as 500ms or 10s",
-            ));
-        }
-    };
-    Ok(Some(duration))
-}
-
-fn bad(locator: &Locator, option: &str, allowed: &str) -> Error {
-    let value = locator.option(option).unwrap_or_default();
-    Error::invalid(format!("locator {locator}: {option} is {value:?}; allowed is {allowed}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use discovery::ErrorKind;
 
     use super::*;

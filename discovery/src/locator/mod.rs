@@ -1,7 +1,10 @@
 //! Where a backend is, as text.
 
+mod options;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+pub use self::options::TlsFiles;
 use crate::{Error, Result};
 
 /// The address of a backend: `scheme://[user[:secret]@]host[:port][,host[:port]…][/path][?key=value&…]`.

@@ -1,0 +1,208 @@
+//! Opening a connection: to the first member that answers as it should.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use discovery::{Error, ErrorKind, Result};
+use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tower::service_fn;
+
+use super::{Connection, History};
+use crate::{
+    config::{EtcdConfig, Server},
+    error::{Trouble, tls_trouble},
+};
+
+/// How long a member may keep us waiting before the next one is tried as well.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The oldest server that has all we need: asking a watch for a sign of life came with it.
+const OLDEST: (u32, u32) = (3, 4);
+
+/// Tries the servers, from the `first`th on, until one is fit for use. A slow one does not hold up the others.
+pub(super) async fn open(config: &EtcdConfig, history: &History, first: usize) -> Result<Arc<Connection>> {
+    let servers = config.servers();
+    let mut untried = (0..servers.len()).map(|n| &servers[(first + n) % servers.len()]).peekable();
+    let mut attempts = FuturesUnordered::new();
+    let mut refusals = Vec::new();
+    loop {
+        if let Some(server) = untried.next() {
+            attempts.push(attempt(config, history, server));
+        }
+        let has_more = untried.peek().is_some();
+        tokio::select! {
+            Some(outcome) = attempts.next() => match outcome {
+                Ok(connection) => return Ok(Arc::new(connection)),
+                Err(refusal) => refusals.push(refusal),
+            },
+            () = sleep(STAGGER), if has_more => {}
+            else => return Err(no_server(config, refusals)),
+        }
+    }
+}
+
+/// One server, and why it is of no use.
+struct Refusal<'c> {
+    server: &'c Server,
+    error: Error,
+}
+
+async fn attempt<'c>(
+    config: &EtcdConfig,
+    history: &History,
+    server: &'c Server,
+) -> Result<Connection, Refusal<'c>> {
+    let connected = timeout(config.connect_timeout(), connect(config, history, server)).await;
+    let connected = connected.unwrap_or_else(|_| {
+        let message = format!("does not answer within {:?}", config.connect_timeout());
+        Err(Error::new(ErrorKind::Timeout, message))
+    });
+    connected
+        .inspect(|_| tracing::debug!(server = server.address(), "connected"))
+        .map_err(|error| Refusal { server, error })
+}
+
+/// Connects, logs in, and has the member prove that it is new enough, has a leader and is up to date.
+async fn connect(config: &EtcdConfig, history: &History, server: &Server) -> Result<Connection> {
+    let channel = channel(server).await?;
+    let refused = |trouble| refused(config, trouble);
+    let mut client = log_in(config, &channel).await.map_err(refused)?;
+    let status = client.status().await.map_err(|error| refused(error.into()))?;
+    check_version(status.version())?;
+    if status.leader() == 0 {
+        return Err(Error::new(ErrorKind::Unavailable, "has no leader: the cluster has no majority here"));
+    }
+    let connection = Connection::new(server.address(), &client);
+    let (header, is_known) = recall(config, history, &connection).await.map_err(refused)?;
+    // Without the right to read at the top of the namespace, what the member knows by itself must do.
+    if let Some(header) = header.as_ref().or(status.header()) {
+        history.resume(header, is_known);
+    }
+    Ok(connection)
+}
+
+/// A channel over one TCP connection. When that is lost, so is the channel: it finds no second one.
+async fn channel(server: &Server) -> Result<tonic::transport::Channel> {
+    let stream = TcpStream::connect(server.address()).await.and_then(|stream| {
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    let stream =
+        stream.map_err(|error| Error::new(ErrorKind::Unavailable, "cannot be reached").with_source(error))?;
+    let mut once = Some(stream);
+    let connector = service_fn(move |_| {
+        let stream = once.take().ok_or_else(|| std::io::Error::other("the connection is over"));
+        std::future::ready(stream.map(TokioIo::new))
+    });
+    server.endpoint().connect_with_connector(connector).await.map_err(|error| {
+        let refusal = tls_trouble(&error);
+        refusal
+            .unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "closes the connection at once"))
+            .with_source(error)
+    })
+}
+
+/// A client on a channel, logged in if we have a user.
+async fn log_in(config: &EtcdConfig, channel: &tonic::transport::Channel) -> Result<Client, Trouble> {
+    let options = ConnectOptions::new().with_require_leader(true);
+    let on = |options| Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
+    let Some((user, secret)) = config.user() else { return Ok(on(options).await?) };
+    let named = options.clone().with_user(user, secret).with_auto_token_refresh(true);
+    match on(named).await.map_err(Trouble::from) {
+        // As etcd's own clients do: it may be enabled later, and then we log in.
+        Err(trouble) if trouble.is_auth_disabled() => {
+            tracing::warn!(%config, "the server has no authentication enabled: anybody may do anything there");
+            Ok(on(options).await?)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Asks for the witness, or for nothing, and returns what the answer says of the cluster and whether the witness is
+/// known; see [`history`](super::history).
+async fn recall(
+    config: &EtcdConfig,
+    history: &History,
+    connection: &Connection,
+) -> Result<(Option<ResponseHeader>, bool), Trouble> {
+    if let Some(witness) = history.witness() {
+        let options = GetOptions::new().with_revision(witness.revision);
+        match connection.kv().get(witness.path.clone(), Some(options)).await.map_err(Trouble::from) {
+            Ok(mut answer) => {
+                let is_it = |entry: &KeyValue| {
+                    entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
+                };
+                return Ok((answer.take_header(), answer.kvs().first().is_some_and(is_it)));
+            }
+            // The witness is out of reach, not the server.
+            Err(trouble) if trouble.is_answer() => {}
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    let options = GetOptions::new().with_count_only();
+    match connection.kv().get(config.layout().nothing(), Some(options)).await.map_err(Trouble::from) {
+        Ok(mut answer) => Ok((answer.take_header(), false)),
+        Err(trouble) if trouble.is_permission_denied() => Ok((None, false)),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// What a server that we are connected to has against us.
+fn refused(config: &EtcdConfig, trouble: Trouble) -> Error {
+    let is_answer = trouble.is_answer();
+    let error = Error::from(trouble);
+    if is_answer
+        || error.kind() == ErrorKind::Denied
+        || error.kind() == ErrorKind::Unsupported
+        || config.is_tls()
+    {
+        return error;
+    }
+    let message = "closes the connection without an answer; if it wants TLS, set tls_ca";
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("is etcd {version}; {}.{} or later is needed", OLDEST.0, OLDEST.1),
+        )),
+        // What does not look like a version is taken for a newer one.
+        _ => Ok(()),
+    }
+}
+
+/// Why none of the servers is of use. As long as one may come to its senses, it is worth to try again.
+fn no_server(config: &EtcdConfig, refusals: Vec<Refusal<'_>>) -> Error {
+    let told: Vec<_> = refusals
+        .iter()
+        .map(|Refusal { server, error }| format!("{} {}", server.address(), described(error)))
+        .collect();
+    let message = format!("no server of {config} can be used: {}", told.join("; "));
+    let errors = refusals.into_iter().map(|refusal| refusal.error);
+    let Some(worst) = errors.min_by_key(|error| !error.is_transient()) else {
+        return Error::new(ErrorKind::Unavailable, message).not_applied();
+    };
+    Error::new(worst.kind(), message).not_applied()
+}
+
+/// An error with its causes, in one line.
+fn described(error: &Error) -> impl fmt::Display {
+    let mut text = error.to_string();
+    let mut next = StdError::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text} ({cause_text})");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,237 @@
+//! What the client library and the server report, in the terms of the contract: what happened, and whether a write took
+//! effect.
+
+use std::{error::Error as StdError, fmt, io};
+
+use discovery::{Error, ErrorKind};
+use tonic::{Code, ConnectError, Status};
+
+/// The scheme, and the name of this backend in errors.
+pub(crate) const SCHEME: &str = "etcd";
+
+/// Why a request has no answer, or one that was not hoped for.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The client or the server says so.
+    Client(etcd_client::Error),
+    /// The deadline passed first.
+    Late,
+}
+
+impl From<etcd_client::Error> for Trouble {
+    fn from(error: etcd_client::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl Trouble {
+    /// Whether a server answered, if only with a refusal; else the connection is in doubt.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.status()
+            .is_some_and(|status| is_answer(status) && !is_lost_leader(status) && !is_stranger(status))
+    }
+
+    /// Whether the lease of a request does not exist.
+    pub(crate) fn is_lease_gone(&self) -> bool {
+        self.says("requested lease not found")
+            || matches!(self, Self::Client(etcd_client::Error::LeaseKeepAliveError(text)) if text == "lease not found")
+    }
+
+    /// Whether the server has no authentication enabled and so cannot log us in.
+    pub(crate) fn is_auth_disabled(&self) -> bool {
+        self.says("authentication is not enabled")
+    }
+
+    /// Whether we may not do what was asked for, or not there.
+    pub(crate) fn is_permission_denied(&self) -> bool {
+        self.status().is_some_and(|status| status.code() == Code::PermissionDenied)
+    }
+
+    fn says(&self, text: &str) -> bool {
+        self.status().is_some_and(|status| status.message().contains(text))
+    }
+
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Client(etcd_client::Error::GRpcStatus(status)) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// A request that was sent has failed; if it was a write, the outcome says whether it may be in effect.
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        use etcd_client::Error as E;
+        let described = match &trouble {
+            Trouble::Late => return Self::new(ErrorKind::Timeout, "no answer within the call timeout"),
+            Trouble::Client(E::GRpcStatus(status)) if is_answer(status) => answered(status),
+            Trouble::Client(E::GRpcStatus(status)) => broken(status),
+            Trouble::Client(E::InvalidArgs(_)) => Self::invalid("the client refuses the request"),
+            Trouble::Client(E::TransportError(error)) => broken(error),
+            // A stream that ended before it began.
+            Trouble::Client(E::WatchError(_) | E::LeaseKeepAliveError(_)) => {
+                Self::new(ErrorKind::Unavailable, "the connection broke before the answer came")
+            }
+            Trouble::Client(_) => Self::new(ErrorKind::Other, "the request failed in the client"),
+        };
+        match trouble {
+            Trouble::Client(error) => described.with_source(Cause(error)),
+            Trouble::Late => described,
+        }
+    }
+}
+
+/// Whether the server wrote this, and not the client about its connection: what the client writes has a cause.
+fn is_answer(status: &Status) -> bool {
+    status.source().is_none() && !matches!(status.code(), Code::Cancelled | Code::DataLoss | Code::Internal)
+}
+
+/// Whether the member that was asked cannot do anything for us, while another might.
+fn is_lost_leader(status: &Status) -> bool {
+    status.code() == Code::Unavailable && !status.message().contains("too many requests")
+}
+
+/// Whether the server does not know who we are: to log in once more may help.
+fn is_stranger(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        || ["user name is empty", "invalid auth token"].iter().any(|text| status.message().contains(text))
+}
+
+/// What a server has answered, sorted by what it says: the codes differ between its versions.
+fn answered(status: &Status) -> Error {
+    let says = |text: &str| status.message().contains(text);
+    let (kind, message) = match status.code() {
+        _ if says("requested lease not found") => {
+            (ErrorKind::LeaseLost, "the lease is gone; grant a new one")
+        }
+        _ if says("user name is empty") => {
+            (ErrorKind::Denied, "the server wants to know who we are; write etcd://user:secret@host")
+        }
+        _ if says("invalid user ID or password") => {
+            (ErrorKind::Denied, "the server does not accept user and secret")
+        }
+        _ if says("authentication is not enabled") => {
+            (ErrorKind::Denied, "the server has no authentication enabled; leave user and secret out")
+        }
+        Code::PermissionDenied => (
+            ErrorKind::Denied,
+            "the server refuses it; grant a role of the user readwrite on all keys below the namespace",
+        ),
+        Code::Unauthenticated => (ErrorKind::Denied, "the server does not accept our login any more"),
+        _ if says("request is too large") => {
+            (ErrorKind::Invalid, "the request is over the server's limit; make it smaller, or use several")
+        }
+        _ if says("too many operations") => {
+            (ErrorKind::Invalid, "the server allows fewer operations in a transaction; raise its max-txn-ops")
+        }
+        _ if says("too large lease TTL") => (ErrorKind::Invalid, "the ttl is longer than the server allows"),
+        _ if says("database space exceeded") => (
+            ErrorKind::Denied,
+            "the server's space is used up; compact and defragment it, and disarm its alarm",
+        ),
+        _ if says("revision has been compacted") => {
+            (ErrorKind::Unavailable, "what was asked for has been compacted meanwhile; try again")
+        }
+        Code::Unimplemented => {
+            (ErrorKind::Unsupported, "the server is too old for it; etcd 3.4 or later is needed")
+        }
+        Code::ResourceExhausted => (ErrorKind::Unavailable, "the server is overloaded; try later"),
+        Code::Unavailable if says("no leader") => (ErrorKind::Unavailable, "the cluster has no leader now"),
+        // It may come of it yet: the server only gave up waiting.
+        Code::Unavailable | Code::DeadlineExceeded => {
+            return Error::new(ErrorKind::Unavailable, "the cluster did not come to a decision in time");
+        }
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => {
+            (ErrorKind::Invalid, "the server refuses the request")
+        }
+        _ => return Error::new(ErrorKind::Other, "the server answered with an error that is not known here"),
+    };
+    Error::new(kind, message).not_applied()
+}
+
+/// What became of a request whose connection failed.
+fn broken(error: &(dyn StdError + 'static)) -> Error {
+    if let Some(refusal) = tls_trouble(error) {
+        return refusal;
+    }
+    if is_foreign(error) {
+        let message = "the server does not speak gRPC; etcd 3.4 or later is needed";
+        return Error::new(ErrorKind::Unsupported, message);
+    }
+    if find::<ConnectError>(error).is_some() {
+        let message = "the connection is over; the next call makes another";
+        return Error::new(ErrorKind::Unavailable, message).not_applied();
+    }
+    Error::new(ErrorKind::Unavailable, "the connection broke before the answer came")
+}
+
+/// Whether what came back was not HTTP/2: an HTTP/1 server (etcd 2 was one) says so in words that make no frame.
+fn is_foreign(error: &(dyn StdError + 'static)) -> bool {
+    use h2::Reason;
+    let reason = find::<h2::Error>(error).and_then(h2::Error::reason);
+    matches!(reason, Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR))
+}
+
+/// What is wrong with the certificates of either side, if that is it. Nothing was done then.
+pub(crate) fn tls_trouble(error: &(dyn StdError + 'static)) -> Option<Error> {
+    use rustls::{AlertDescription as Alert, Error as E};
+    let message = match find::<rustls::Error>(error)? {
+        E::InvalidCertificate(_) => {
+            "the certificate of the server is not what it should be; is tls_ca the authority that signed it, and the \
+             host the one it is for?"
+        }
+        E::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure,
+        ) => "the server does not accept our certificate; set tls_cert and tls_key to one that it trusts",
+        E::InvalidMessage(_) => "the server does not speak TLS; leave tls_ca out, or check the port",
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::Denied, message))
+}
+
+/// The first error of a kind among one and its causes.
+fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // An I/O error hides what it carries: its own source is the source of that.
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = carried.map(|carried| carried as &(dyn StdError + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
+/// An error of the client library as a source: to be read by people, not to be matched on.
+pub(crate) struct Cause(pub(crate) etcd_client::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            // Its own text repeats metadata that nobody wants to see.
+            etcd_client::Error::GRpcStatus(status) => write!(f, "{:?}: {}", status.code(), status.message()),
+            error => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl StdError for Cause {}
+
+/// Names backend and operation in an error.
+pub(crate) fn named(operation: &'static str) -> impl Fn(Error) -> Error {
+    move |error| error.on_backend(SCHEME).during(operation)
+}

@@ -1,0 +1,243 @@
+//! Leases, and the fences that keep late writes out.
+//!
+//! A write whose answer is lost may be on its way still, in a buffer of a connection that was given up, and take effect
+//! later: when what it registered has been withdrawn. A renewal must put an end to that. But etcd serves requests as
+//! they come, each on its own, and two connections even more so: that a renewal was answered says nothing about a write
+//! that was sent before.
+//!
+//! So every write under a lease demands that the *fence* of the lease is at the version that it was at when the write
+//! was sent. The fence is a key that is usually not there, which is version 0. A renewal that finds writes in doubt
+//! first moves the fence: it writes that key, and with it raises its version. What is still on its way then fails.
+//! The fence is bound to the lease, and goes with it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use discovery::{Error, ErrorKind, Grant, LeaseId, Result};
+use etcd_client::{PutOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::time::Instant;
+
+use crate::store::Store;
+
+/// Longer than this no server grants.
+const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
+
+impl Store {
+    pub(crate) async fn grant_lease(&self, ttl: Duration) -> Result<Grant> {
+        if ttl.is_zero() || ttl > TTL_MAX {
+            return Err(Error::invalid(format!(
+                "a ttl of {ttl:?} cannot be granted; give one of more than nothing, up to {TTL_MAX:?}"
+            )));
+        }
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        let deadline = self.cluster.deadline();
+        let connection = self.cluster.connection(deadline).await?;
+        let mut client = connection.lease();
+        // Of no effect, if it is lost: nothing is bound to a lease that nobody knows.
+        let granted = client.grant(seconds.cast_signed(), None);
+        let granted = connection.call(deadline, granted).await;
+        let granted = granted.map_err(|trouble| Error::from(trouble).not_applied())?;
+        let (id, ttl) = (LeaseId(granted.id().cast_unsigned()), granted.ttl().cast_unsigned());
+        let ttl = Duration::from_secs(ttl);
+        self.leases.add(id, ttl);
+        Ok(Grant { id, ttl })
+    }
+
+    pub(crate) async fn renew_lease(&self, id: LeaseId) -> Result<Duration> {
+        let ttl = self.leases.ttl(id)?;
+        // Whoever keeps the lease has a third of its time for an answer: so little is left that a member which does not
+        // answer in less must be given up for another.
+        let deadline = self.cluster.deadline().min(Instant::now() + ttl / 4);
+        let connection = self.cluster.connection(deadline).await?;
+        if let Some(doubt) = self.leases.doubt(id) {
+            self.move_fence(id, deadline).await?;
+            doubt.dispel();
+        }
+        let mut client = connection.lease();
+        match connection.call(deadline, client.keep_alive(id.0.cast_signed())).await {
+            Ok(_) => Ok(ttl),
+            Err(trouble) if trouble.is_lease_gone() => Err(self.leases.lost(id)),
+            Err(trouble) => Err(Error::from(trouble).not_applied()),
+        }
+    }
+
+    pub(crate) async fn revoke_lease(&self, id: LeaseId) -> Result<()> {
+        self.leases.forget(id);
+        let deadline = self.cluster.deadline();
+        let connection = self.cluster.connection(deadline).await?;
+        let mut client = connection.lease();
+        match connection.call(deadline, client.revoke(id.0.cast_signed())).await {
+            Ok(answer) => {
+                self.cluster.history().met(answer.header());
+                Ok(())
+            }
+            Err(trouble) if trouble.is_lease_gone() => Ok(()),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    /// Keeps out all writes under a lease that were sent before.
+    async fn move_fence(&self, id: LeaseId, deadline: Instant) -> Result<()> {
+        let connection = self.cluster.connection(deadline).await?;
+        let path = self.cluster.layout().fence(id);
+        let bound = PutOptions::new().with_lease(id.0.cast_signed());
+        let put = TxnOp::put(path.clone(), "1", Some(bound));
+        let request = Txn::new().and_then([put, TxnOp::get(path, None)]);
+        let answer = match connection.call(deadline, connection.kv().txn(request)).await {
+            Ok(answer) => answer,
+            Err(trouble) if trouble.is_lease_gone() => return Err(self.leases.lost(id)),
+            Err(trouble) => return Err(Error::from(trouble).not_applied()),
+        };
+        for answer in answer.op_responses() {
+            if let TxnOpResponse::Get(found) = answer
+                && let Some(fence) = found.kvs().first()
+            {
+                self.leases.moved(id, fence.version());
+            }
+        }
+        tracing::debug!(lease = %id, "writes of unknown outcome are fenced off");
+        Ok(())
+    }
+}
+
+/// The leases of one handle.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseBook {
+    /// Held for single looks, never across an `await`.
+    leases: Mutex<HashMap<LeaseId, Lease>>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    ttl: Duration,
+    /// The version that its fence is at, as far as we know.
+    fence: i64,
+    /// Whether a write under it may be on its way still, although nobody waits for it.
+    in_doubt: bool,
+}
+
+impl LeaseBook {
+    /// Whether a lease is one of ours.
+    pub(crate) fn contains(&self, id: LeaseId) -> bool {
+        self.leases().contains_key(&id)
+    }
+
+    /// What a write under these leases has to demand. Until it is settled, its outcome counts as unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseLost`](ErrorKind::LeaseLost) if one of them is not ours.
+    pub(crate) fn pledge(self: &Arc<Self>, ids: &BTreeSet<LeaseId>) -> Result<Pledge> {
+        let leases = self.leases();
+        let fence = |id: &LeaseId| leases.get(id).map(|lease| (*id, lease.fence)).ok_or_else(|| lost(*id));
+        let fences = ids.iter().map(fence).collect::<Result<_>>()?;
+        Ok(Pledge { book: self.clone(), fences, is_settled: false })
+    }
+
+    fn add(&self, id: LeaseId, ttl: Duration) {
+        self.leases().insert(id, Lease { ttl, fence: 0, in_doubt: false });
+    }
+
+    fn ttl(&self, id: LeaseId) -> Result<Duration> {
+        self.leases().get(&id).map(|lease| lease.ttl).ok_or_else(|| lost(id))
+    }
+
+    /// The doubt about the writes under a lease, if there is any.
+    fn doubt(self: &Arc<Self>, id: LeaseId) -> Option<Doubt> {
+        let mut leases = self.leases();
+        let lease = leases.get_mut(&id).filter(|lease| lease.in_doubt)?;
+        // Writes that come into doubt from now on are the next renewal's.
+        lease.in_doubt = false;
+        Some(Doubt { book: self.clone(), id, is_dispelled: false })
+    }
+
+    fn moved(&self, id: LeaseId, fence: i64) {
+        if let Some(lease) = self.leases().get_mut(&id) {
+            lease.fence = lease.fence.max(fence);
+        }
+    }
+
+    fn raise_doubt(&self, id: LeaseId) {
+        if let Some(lease) = self.leases().get_mut(&id) {
+            lease.in_doubt = true;
+        }
+    }
+
+    fn forget(&self, id: LeaseId) {
+        self.leases().remove(&id);
+    }
+
+    /// Forgets a lease, and says so.
+    fn lost(&self, id: LeaseId) -> Error {
+        self.forget(id);
+        lost(id)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {
+        // No step leaves the map half-changed, so a panic elsewhere under the lock does no harm.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a write under leases demands. One that is dropped before it is settled leaves its leases in doubt.
+#[must_use]
+pub(crate) struct Pledge {
+    book: Arc<LeaseBook>,
+    fences: Vec<(LeaseId, i64)>,
+    is_settled: bool,
+}
+
+impl Pledge {
+    /// The version that each fence has to be at.
+    pub(crate) fn fences(&self) -> impl Iterator<Item = (LeaseId, i64)> {
+        self.fences.iter().copied()
+    }
+
+    /// It is known what became of the write, and nothing more will.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+    }
+
+    /// Takes in where the fences really are, in the same order; says whether any of them was moved meanwhile.
+    pub(crate) fn is_outdated(&self, versions: &[i64]) -> bool {
+        let moved = self.fences.iter().zip(versions).filter(|((_, pledged), version)| pledged != *version);
+        moved.map(|((id, _), version)| self.book.moved(*id, *version)).count() > 0
+    }
+}
+
+impl Drop for Pledge {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.fences.iter().for_each(|(id, _)| self.book.raise_doubt(*id));
+        }
+    }
+}
+
+/// Comes back unless it is dispelled.
+#[must_use]
+struct Doubt {
+    book: Arc<LeaseBook>,
+    id: LeaseId,
+    is_dispelled: bool,
+}
+
+impl Doubt {
+    fn dispel(mut self) {
+        self.is_dispelled = true;
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if !self.is_dispelled {
+            self.book.raise_doubt(self.id);
+        }
+    }
+}
+
+fn lost(lease: LeaseId) -> Error {
+    Error::new(ErrorKind::LeaseLost, format!("lease {lease} is gone; grant a new one"))
+}

@@ -1,0 +1,253 @@
+//! Following a range: the server's own watch, from a revision on.
+//!
+//! A watch starts behind the revision that the range was read at, or behind the one that an earlier watch came to, and
+//! etcd tells everything from there on, in order. So nothing falls in between, and after an interruption only what was
+//! missed is told; unless that is compacted, or the cluster has another [history](crate::connection): then the range is
+//! read again.
+//!
+//! Each watch is a stream of its own on the connection. One that hears nothing asks for a sign of life. What it is
+//! answered says that the server serves the stream, and nothing else: before 3.4.25 and 3.5.8 the answer could overtake
+//! events that were still to come (etcd-io/etcd#15220), so its revision is not believed.
+
+use std::{sync::Arc, time::Duration};
+
+use discovery::{
+    Error, ErrorKind, Result, Revision,
+    kv::{KvChange, KvUpdate, KvUpdates, Range},
+};
+use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{
+    connection::Connection,
+    error::{Trouble, named},
+    path::{Layout, end_of},
+    store::{Store, revision},
+};
+
+/// How long a watch that continues waits for what it missed, if the cluster has moved on meanwhile, before it says that
+/// there is nothing. The server looks for watches that have to catch up every tenth of a second.
+const CATCH_UP: Duration = Duration::from_millis(300);
+
+/// Follows a range until there is trouble.
+pub(crate) fn follow(store: Store, range: Range, after: Option<Revision>) -> KvUpdates {
+    let updates = stream::try_unfold(Phase::New(store, range, after), |phase| async {
+        let (update, watch) = match phase {
+            Phase::New(store, range, after) => Watch::open(store, range, after).await?,
+            Phase::Open(mut watch) => (watch.next().await?, watch),
+        };
+        Ok(Some((update, Phase::Open(watch))))
+    });
+    updates.map_err(named("watch")).boxed()
+}
+
+enum Phase {
+    New(Store, Range, Option<Revision>),
+    Open(Box<Watch>),
+}
+
+struct Watch {
+    /// Dropped, it is closed, and the server forgets it.
+    stream: WatchStream,
+    connection: Arc<Connection>,
+    store: Store,
+    range: Range,
+    /// The revision up to which everything was reported.
+    reported: i64,
+    /// When the server last gave a sign of life.
+    heard: Instant,
+}
+
+/// What there is on a stream.
+enum News {
+    /// What happened, or how far nothing did.
+    Update(KvUpdate),
+    /// The server serves the stream; or something that is none of our business.
+    Life,
+    /// What was to be told is compacted.
+    Compacted,
+}
+
+impl Watch {
+    /// Continues behind `after` if that can be done without a gap, and else begins with the whole range.
+    async fn open(store: Store, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Box<Self>)> {
+        Layout::check(range.top())?;
+        let deadline = store.cluster.deadline();
+        let connection = store.cluster.connection(deadline).await?;
+        let after = after.and_then(|after| i64::try_from(after.0).ok());
+        if let Some(after) = after.filter(|after| store.cluster.history().is_trusted(*after))
+            && let (mut watch, now) = Self::start(&store, &connection, &range, after, deadline).await?
+            && after <= now
+            && let Some(missed) = watch.catch_up(now).await?
+        {
+            return Ok((missed, Box::new(watch)));
+        }
+        let scan = store.read_all(&range, deadline).await?;
+        let (watch, _) =
+            Self::start(&store, &connection, &range, scan.revision.0.cast_signed(), deadline).await?;
+        Ok((KvUpdate::Reset(scan), Box::new(watch)))
+    }
+
+    /// Has the server watch the range from behind a revision on. Returns also the revision that the server is at.
+    async fn start(
+        store: &Store,
+        connection: &Arc<Connection>,
+        range: &Range,
+        after: i64,
+        deadline: Instant,
+    ) -> Result<(Self, i64)> {
+        let below = store.cluster.layout().below(range.top());
+        let options = WatchOptions::new()
+            .with_range(end_of(&below))
+            .with_start_revision(after.saturating_add(1))
+            // Once in a while the server says by itself how far nothing happened, and this it does in order.
+            .with_progress_notify();
+        let failed = |trouble| Error::from(trouble).not_applied();
+        let mut client = connection.watch();
+        let created = async {
+            let mut stream = client.watch(below, Some(options)).await?;
+            let created = stream.message().await?;
+            Ok((stream, created))
+        };
+        let (stream, created) = connection.call(deadline, created).await.map_err(failed)?;
+        let created = created.ok_or_else(ended)?;
+        if created.canceled() && created.compact_revision() == 0 {
+            return Err(refused(&created));
+        }
+        store.cluster.history().met(created.header());
+        let now = created.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let watch = Self {
+            stream,
+            connection: connection.clone(),
+            store: store.clone(),
+            range: range.clone(),
+            reported: after,
+            heard: Instant::now(),
+        };
+        Ok((watch, now))
+    }
+
+    /// What was missed until `now`; `None` if that is compacted.
+    async fn catch_up(&mut self, now: i64) -> Result<Option<KvUpdate>> {
+        if self.reported == now {
+            return Ok(Some(KvUpdate::Progress(revision(now))));
+        }
+        let news = async {
+            loop {
+                match self.receive().await? {
+                    News::Life => {}
+                    News::Update(update) => return Ok(Some(update)),
+                    News::Compacted => return Ok(None),
+                }
+            }
+        };
+        match timeout(CATCH_UP, news).await {
+            Ok(news) => news,
+            // True of the revision that it says, whatever comes.
+            Err(_) => Ok(Some(KvUpdate::Progress(revision(self.reported)))),
+        }
+    }
+
+    /// The next news. May be dropped only together with the watch.
+    async fn next(&mut self) -> Result<KvUpdate> {
+        let patience = self.store.cluster.config().probe_interval();
+        let mut is_asked = false;
+        loop {
+            let idle = sleep_until(self.heard + if is_asked { 2 * patience } else { patience });
+            tokio::select! {
+                biased;
+                news = self.receive() => match news? {
+                    News::Update(update) => return Ok(update),
+                    News::Life => is_asked = false,
+                    News::Compacted => {
+                        let message = "what was to be told next is compacted; starting over";
+                        return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
+                    }
+                },
+                () = idle => {
+                    if is_asked {
+                        self.connection.give_up();
+                        let message = format!("the server has been silent for {:?}", self.heard.elapsed());
+                        return Err(Error::new(ErrorKind::Timeout, message).not_applied());
+                    }
+                    is_asked = true;
+                    self.stream.request_progress().await.map_err(|error| self.broken(error))?;
+                }
+            }
+        }
+    }
+
+    /// The next message. Cancel safe.
+    async fn receive(&mut self) -> Result<News> {
+        let message = self.stream.message().await.map_err(|error| self.broken(error))?;
+        let message = message.ok_or_else(|| {
+            self.connection.give_up();
+            ended()
+        })?;
+        self.heard = Instant::now();
+        self.take(&message)
+    }
+
+    fn take(&mut self, message: &WatchResponse) -> Result<News> {
+        if message.canceled() {
+            let is_compacted = message.compact_revision() > 0;
+            return if is_compacted { Ok(News::Compacted) } else { Err(refused(message)) };
+        }
+        let Some(last) = message.events().last().and_then(etcd_client::Event::kv) else {
+            // Of nobody's watch in particular: the answer to a question of ours.
+            let is_answer = message.watch_id() < 0 || message.created();
+            let now = message.header().map_or(0, etcd_client::ResponseHeader::revision);
+            if is_answer || now <= self.reported {
+                return Ok(News::Life);
+            }
+            self.reported = now;
+            return Ok(News::Update(KvUpdate::Progress(revision(now))));
+        };
+        // Not the header's revision: that may be ahead of what a watch that catches up has been told.
+        self.reported = self.reported.max(last.mod_revision());
+        let revision = revision(self.reported);
+        let changes: Vec<_> = message.events().iter().filter_map(|event| self.change(event)).collect();
+        // What others write below the children of the range is no news, but progress.
+        Ok(News::Update(if changes.is_empty() {
+            KvUpdate::Progress(revision)
+        } else {
+            KvUpdate::Delta { revision, changes }
+        }))
+    }
+
+    fn change(&self, event: &etcd_client::Event) -> Option<KvChange> {
+        let found = event.kv()?;
+        let key = self.store.cluster.layout().key(found.key()).filter(|key| self.range.contains(key))?;
+        match event.event_type() {
+            // What has no value is no entry any more.
+            EventType::Put => {
+                Some(self.store.entry(found).map_or_else(|| KvChange::Delete(key), KvChange::Put))
+            }
+            EventType::Delete => Some(KvChange::Delete(key)),
+        }
+    }
+
+    fn broken(&self, error: etcd_client::Error) -> Error {
+        self.connection.give_up();
+        Error::from(Trouble::from(error)).not_applied()
+    }
+}
+
+/// Why the server does not watch, or no longer.
+fn refused(message: &WatchResponse) -> Error {
+    match message.cancel_reason() {
+        "" => Error::new(
+            ErrorKind::Denied,
+            "the server refuses to watch; grant a role of the user read on all keys below the namespace",
+        ),
+        reason => {
+            Error::new(ErrorKind::Unavailable, format!("the server ended the watch: {reason}")).not_applied()
+        }
+    }
+}
+
+fn ended() -> Error {
+    let message = "the server ended the watch; changes may have been missed";
+    Error::new(ErrorKind::Unavailable, message).not_applied()
+}

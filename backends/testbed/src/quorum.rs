@@ -1,0 +1,92 @@
+//! Waiting until servers serve: one, or the majority of several that elect a leader.
+
+use std::{io, time::Duration};
+
+use crate::process::{Deadline, Process};
+
+/// An idle machine takes about 0.3 s (1 to 3 s for several servers); a loaded one gets much more.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A server that may be one of several.
+pub(crate) trait Member {
+    fn process(&self) -> &Process;
+
+    /// Whether it believes that it leads the others; an error while it cannot know.
+    fn leads(&self) -> impl Future<Output = io::Result<bool>> + Send;
+
+    /// Fails unless it serves clients. Asked while there is no leader, it may take seconds to find out.
+    fn serves(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Waits until `member` serves.
+pub(crate) async fn ready(member: &impl Member) -> io::Result<()> {
+    let deadline = Deadline::after(READY_WITHIN);
+    while member.serves().await.is_err() {
+        member.process().check()?;
+        if !deadline.wait().await {
+            return Err(member.process().failure(&format!("did not serve within {READY_WITHIN:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// The index of the leader; an error when none leads, or two still believe they do.
+pub(crate) async fn leader(members: &[impl Member]) -> io::Result<usize> {
+    let mut leaders = Vec::new();
+    for (index, member) in responsive(members) {
+        if matches!(member.leads().await, Ok(true)) {
+            leaders.push(index);
+        }
+    }
+    match leaders[..] {
+        [leader] => Ok(leader),
+        _ => Err(io::Error::other(format!("there are {} leaders: {leaders:?}", leaders.len()))),
+    }
+}
+
+/// Waits until every member that is neither down nor paused serves, under one leader, and they are the majority;
+/// returns the index of the leader.
+pub(crate) async fn wait(members: &[impl Member]) -> io::Result<usize> {
+    let deadline = Deadline::after(READY_WITHIN);
+    loop {
+        match look(members).await? {
+            Ok(leader) => return Ok(leader),
+            Err(why) if !deadline.wait().await => {
+                let logs: Vec<_> = responsive(members)
+                    .map(|(_, member)| member.process().failure("is running").to_string())
+                    .collect();
+                let logs = logs.join("\n");
+                return Err(io::Error::other(format!("no quorum within {READY_WITHIN:?}: {why}\n{logs}")));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// The leader, or why there is no quorum yet; the outer error is final.
+async fn look(members: &[impl Member]) -> io::Result<Result<usize, io::Error>> {
+    let up: Vec<_> = responsive(members).collect();
+    for (_, member) in &up {
+        member.process().check()?;
+    }
+    if up.len() * 2 <= members.len() {
+        return Ok(Err(io::Error::other(format!("only {} of {} servers are up", up.len(), members.len()))));
+    }
+    let leader = match leader(members).await {
+        Ok(leader) => leader,
+        Err(why) => return Ok(Err(why)),
+    };
+    for (_, member) in up {
+        if let Err(why) = member.serves().await {
+            return Ok(Err(why));
+        }
+    }
+    Ok(Ok(leader))
+}
+
+fn responsive<M: Member>(members: &[M]) -> impl Iterator<Item = (usize, &M)> {
+    members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| member.process().is_running() && !member.process().is_paused())
+}
