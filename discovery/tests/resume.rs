@@ -38,6 +38,23 @@ fn put(id: u64, revision: u64) -> Update {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_panics_is_one_that_fails() {
+    let (_discovery, mut watch, mut upstreams) = start();
+    let first = upstreams.recv().await.unwrap();
+    first.reset(5, [1]);
+    assert!(matches!(next(&mut watch).await, Event::Reset(_)));
+    first.panic();
+    assert!(matches!(next(&mut watch).await, Event::Stale(error) if error.kind() == ErrorKind::Other));
+    // And once more before it has said anything.
+    upstreams.recv().await.unwrap().panic();
+    let back = upstreams.recv().await.unwrap();
+    assert_eq!(back.after, Some(Revision(5)));
+    back.send(put(2, 9));
+    assert!(matches!(next(&mut watch).await, Event::Delta { .. }));
+    assert!(matches!(next(&mut watch).await, Event::Live));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_told_once_and_the_watch_continues_behind_what_is_known() {
     let (_discovery, mut watch, mut upstreams) = start();
     let first = upstreams.recv().await.unwrap();

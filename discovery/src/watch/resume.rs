@@ -1,11 +1,12 @@
 //! Opens a backend's watch, again and again.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{self, Instant};
 
 use super::topic::Topic;
@@ -43,7 +44,7 @@ impl Resume {
                     None => break Error::new(ErrorKind::Unavailable, "the watch ended without a word"),
                 }
                 drop(topic);
-                item = updates.next().await;
+                item = next(&mut updates).await;
             };
             // Release what the old watch holds on the server before the new one asks for the same.
             drop(updates);
@@ -62,13 +63,21 @@ impl Resume {
     async fn open(&self, after: Option<Revision>) -> (Option<Result<Update>>, Updates) {
         let asked = Instant::now();
         let mut updates = self.backend.watch(&self.scope, after);
-        let first = updates.next().await;
+        let first = next(&mut updates).await;
         let starts_over = after.is_some() && matches!(first, Some(Ok(Update::Reset(_))));
         if starts_over && self.keepers.in_place_since(OWN_FIRST).await.is_some_and(|since| since >= asked) {
             drop(updates);
             updates = self.backend.watch(&self.scope, after);
-            return (updates.next().await, updates);
+            return (next(&mut updates).await, updates);
         }
         (first, updates)
     }
+}
+
+/// The next item. A backend that panics is one that fails: else this task would end, and leave everybody in the belief
+/// that nothing happens.
+async fn next(updates: &mut Updates) -> Option<Result<Update>> {
+    // What has panicked is dropped, not polled again.
+    let item = AssertUnwindSafe(updates.next()).catch_unwind().await;
+    item.unwrap_or_else(|_| Some(Err(Error::new(ErrorKind::Other, "the backend panicked; starting over"))))
 }

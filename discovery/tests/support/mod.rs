@@ -25,7 +25,8 @@ pub(crate) struct Scripted {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) after: Option<Revision>,
-    updates: mpsc::UnboundedSender<Result<Update>>,
+    /// `None` makes the backend panic.
+    updates: mpsc::UnboundedSender<Option<Result<Update>>>,
 }
 
 impl Scripted {
@@ -37,7 +38,7 @@ impl Scripted {
 
 impl Upstream {
     pub(crate) fn send(&self, update: Update) {
-        self.updates.send(Ok(update)).expect("the core is listening");
+        self.updates.send(Some(Ok(update))).expect("the core is listening");
     }
 
     pub(crate) fn reset(&self, revision: u64, ids: impl IntoIterator<Item = u64>) {
@@ -45,7 +46,11 @@ impl Upstream {
     }
 
     pub(crate) fn fail(self, error: discovery::Error) {
-        self.updates.send(Err(error)).expect("the core is listening");
+        self.updates.send(Some(Err(error))).expect("the core is listening");
+    }
+
+    pub(crate) fn panic(self) {
+        self.updates.send(None).expect("the core is listening");
     }
 
     pub(crate) async fn closed(&self) {
@@ -75,7 +80,8 @@ impl Backend for Scripted {
     fn watch(&self, _: &Scope, after: Option<Revision>) -> Updates {
         let (updates, stream) = mpsc::unbounded_channel();
         self.opened.send(Upstream { after, updates }).expect("the test is listening");
-        UnboundedReceiverStream::new(stream).boxed()
+        let updates = UnboundedReceiverStream::new(stream);
+        updates.map(|update| update.expect("this panic is part of the test")).boxed()
     }
 
     fn registrar(&self) -> Option<&dyn Registrar> {
