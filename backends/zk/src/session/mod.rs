@@ -146,23 +146,22 @@ impl Session {
         let mut wait = async |until| {
             tokio::select! {
                 biased;
-                answer = timeout_at(until, &mut answer) => match answer {
-                    Ok(answer) => answer.map_err(Into::into),
-                    Err(_) => Err(Trouble::Late),
-                },
+                answer = timeout_at(until, &mut answer) => answer.ok().map(|answer| answer.map_err(Into::into)),
                 // The sender is our own: it is there as long as we are.
-                _ = ended.wait_for(|ended| *ended) => Err(Trouble::Ended),
+                _ = ended.wait_for(|ended| *ended) => Some(Err(Trouble::Ended)),
             }
         };
         let patience = deadline.min(Instant::now() + PATIENCE);
         let mut answer = wait(patience).await;
-        if matches!(answer, Err(Trouble::Late)) && patience < deadline {
+        // Not to be taken for an answer that says `Late` itself, which must not be asked for again.
+        if answer.is_none() && patience < deadline {
             if self.is_connected() {
                 // Sent by being called; nobody waits for what comes of it.
                 drop(self.client.check_stat("/"));
             }
             answer = wait(deadline).await;
         }
+        let answer = answer.unwrap_or(Err(Trouble::Late));
         if let Err(Trouble::Client(zk::Error::UnexpectedError(_))) = answer {
             self.broken.store(true, Ordering::Relaxed);
         }
