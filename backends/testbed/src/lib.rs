@@ -28,6 +28,7 @@
 //! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
 //! serves, and names itself in [`Server`].
 
+mod agent;
 mod certificates;
 mod client;
 mod etcd;
@@ -38,6 +39,7 @@ mod quorum;
 mod require;
 mod zk;
 
+pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use ports::Port;

@@ -16,6 +16,7 @@ mod record;
 mod registrar;
 mod report;
 mod resume;
+pub mod stage;
 mod table;
 mod watch;
 

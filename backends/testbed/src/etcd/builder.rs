@@ -42,6 +42,7 @@ pub struct EtcdBuilder {
     login: Option<Login>,
     token_ttl: Option<Duration>,
     unsynced: bool,
+    token: Option<String>,
     flags: Vec<String>,
 }
 
@@ -64,6 +65,13 @@ impl EtcdBuilder {
     /// least one.
     pub fn token_ttl(mut self, ttl: Duration) -> Self {
         self.token_ttl = Some(ttl);
+        self
+    }
+
+    /// Starts each cluster with the same token (`initial-cluster-token`): one that is wiped then has the id that it had
+    /// before, as when somebody starts a server again by the same command without its data.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
         self
     }
 
@@ -144,7 +152,8 @@ impl EtcdBuilder {
             let label = format!("{label} on port {}", ports.client.number());
             let arguments = self.arguments(dir.path(), &ports, &member);
             let process = Process::new(label, dir, "etcd", arguments);
-            Ok(Etcd { process, ports, member, certificates: certificates.clone(), login: self.login.clone() })
+            let (certificates, login) = (certificates.clone(), self.login.clone());
+            Ok(Etcd { process, ports, member, certificates, login, token: self.token.clone() })
         });
         servers.collect()
     }

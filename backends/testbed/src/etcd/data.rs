@@ -13,7 +13,7 @@ const ROLE: &str = "everything";
 
 /// Starts servers that hold nothing yet as a new cluster, and returns when all of them serve.
 pub(super) async fn bootstrap(servers: &[Etcd]) -> io::Result<()> {
-    let token = new_token();
+    let token = token(servers);
     for server in servers {
         server.process.spawn_with(std::slice::from_ref(&token))?;
     }
@@ -30,7 +30,7 @@ pub(super) async fn wipe(servers: &[Etcd]) -> io::Result<()> {
 /// Kills servers and starts them as another cluster with what `backup` holds.
 pub(super) async fn restore(servers: &[Etcd], backup: &Path) -> io::Result<()> {
     clear(servers)?;
-    let token = new_token();
+    let token = token(servers);
     for server in servers {
         let mut command = vec!["snapshot".to_owned(), "restore".to_owned(), backup.display().to_string()];
         command.extend(server.member.flags(server.dir()));
@@ -44,10 +44,12 @@ pub(super) async fn restore(servers: &[Etcd], backup: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The flag that gives a cluster that starts on used ports an id of its own, also among parallel tests. Servers
-/// that hold data ignore it.
-fn new_token() -> String {
-    format!("--initial-cluster-token=discovery-{:016x}", fastrand::u64(..))
+/// The flag that gives a cluster that starts on used ports an id of its own, also among parallel tests, unless it is
+/// to have the same as before. Servers that hold data ignore it.
+fn token(servers: &[Etcd]) -> String {
+    let token = servers.first().and_then(|server| server.token.clone());
+    let token = token.unwrap_or_else(|| format!("discovery-{:016x}", fastrand::u64(..)));
+    format!("--initial-cluster-token={token}")
 }
 
 fn clear(servers: &[Etcd]) -> io::Result<()> {

@@ -39,6 +39,8 @@ pub struct Etcd {
     member: Membership,
     certificates: Option<Arc<Certificates>>,
     login: Option<Login>,
+    /// Of the cluster, if it is to be always the same.
+    token: Option<String>,
 }
 
 impl Etcd {

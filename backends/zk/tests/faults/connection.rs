@@ -1,25 +1,26 @@
 //! The line to the server breaks, in one way or another; the server stays up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::sleep;
+use discovery::conformance::stage::{BRIEF, STEADY, eventually, soon};
+use tokio::time::{Instant, sleep};
 
-use crate::stage::{BRIEF, Client, STEADY, Stage, eventually, instance, next_version, soon};
+use crate::stage::{self, cleared};
 
 #[tokio::test]
 async fn a_cut_is_one_outage_and_nobody_leaves() {
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(STEADY).await else { return };
+    let Some((server, proxy, mut stage)) = stage::behind_a_line(STEADY).await else { return };
     proxy.cut().await;
     stage.recovered([1, 0]).await;
     stage.assert_nobody_left();
-    stage.cleared(&[server]).await;
+    cleared(stage, &[server]).await;
 }
 
 /// A client that doubles its pauses between attempts would let as much time pass again, or the session.
 #[tokio::test]
 async fn a_line_that_is_refused_for_most_of_the_session_is_one_outage_and_nobody_leaves() {
     let ttl = Duration::from_secs(6);
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(ttl).await else { return };
+    let Some((server, proxy, mut stage)) = stage::behind_a_line(ttl).await else { return };
     proxy.refuse().await;
     sleep(ttl * 2 / 3).await;
     proxy.pass().await;
@@ -29,31 +30,32 @@ async fn a_line_that_is_refused_for_most_of_the_session_is_one_outage_and_nobody
     sleep(ttl / 2).await;
     stage.recovered([0, 0]).await;
     stage.assert_nobody_left();
-    stage.cleared(&[server]).await;
+    cleared(stage, &[server]).await;
 }
 
 #[tokio::test]
 async fn silence_is_noticed_and_ends_before_the_session() {
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(2 * BRIEF).await else { return };
+    let Some((server, proxy, mut stage)) = stage::behind_a_line(2 * BRIEF).await else { return };
     proxy.black_hole().await;
     let start = Instant::now();
-    eventually("the owner notices", async || (!stage.owner.is_stale()).then(|| "live".into())).await;
-    let bound = stage.owner.discovery.info().capabilities().detects_silence_within;
+    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    let bound = stage.owner().discovery().info().capabilities().detects_silence_within;
     assert!(start.elapsed() < bound + BRIEF / 5, "{:?}, but the bound is {bound:?}", start.elapsed());
     proxy.pass().await;
     stage.recovered([1, 0]).await;
     stage.assert_nobody_left();
-    stage.cleared(&[server]).await;
+    cleared(stage, &[server]).await;
 }
 
 #[tokio::test]
 async fn silence_outlives_the_session() {
     // Just past the session, so that only the server knows; or so long that the owner itself has given up.
     for longer in [Duration::ZERO, BRIEF] {
-        let Some((server, proxy, mut stage)) = Stage::behind_a_line(BRIEF).await else { return };
+        let Some((server, proxy, mut stage)) = stage::behind_a_line(BRIEF).await else { return };
         proxy.black_hole().await;
         eventually("the server has ended the session", async || {
-            let left = stage.owner.wanted().filter(|instance| stage.witness.sees(instance)).count();
+            let owned = stage.owner().registrations().iter();
+            let left = owned.filter(|one| stage.witness().sees(one.key())).count();
             (left > 0).then(|| format!("{left} are left"))
         })
         .await;
@@ -61,22 +63,19 @@ async fn silence_outlives_the_session() {
         proxy.pass().await;
         stage.recovered([1, 0]).await;
         stage.assert_owner_left_once();
-        stage.cleared(&[server]).await;
+        cleared(stage, &[server]).await;
     }
 }
 
 /// What is withdrawn while it is on its way may arrive after its removal.
 #[tokio::test]
 async fn what_was_withdrawn_on_its_way_stays_away() {
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(STEADY).await else { return };
     let patience = Duration::from_millis(500);
     let options = format!("&call_timeout={}ms", patience.as_millis());
-    stage.owner = Client::open_with(&proxy.address().to_string(), STEADY, &options).await;
-    stage.owner.populate(0..1).await;
-    stage.recovered([0, 0]).await;
-
+    let staged = stage::behind_a_line_with(STEADY, &options).await;
+    let Some((server, proxy, mut stage)) = staged else { return };
     proxy.black_hole().await;
-    let leaving: Vec<_> = (100..120).map(|id| stage.owner.register(id).start().unwrap()).collect();
+    let leaving: Vec<_> = (100..120).map(|id| stage.owner().register(id).start().unwrap()).collect();
     // On the way by now, which nobody can see.
     sleep(patience / 2).await;
     let leaving: Vec<_> = leaving.into_iter().map(|r| tokio::spawn(r.deregister())).collect();
@@ -90,51 +89,34 @@ async fn what_was_withdrawn_on_its_way_stays_away() {
     // Time to arrive late.
     sleep(patience).await;
     // So little patience may take a busy machine for an outage.
-    let outages = stage.owner.history.outages();
+    let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
-    stage.cleared(&[server]).await;
-}
-
-/// Comings, goings and updates, one after the other, of forty instances.
-async fn change(client: &mut Client, n: u64) {
-    let id = 100 + n * 7 % 40;
-    let known = client.registrations.iter().position(|r| r.key() == instance(id).key());
-    match known {
-        None => {
-            let registration = client.register(id).await.unwrap();
-            client.registrations.push(registration);
-        }
-        Some(at) if n.is_multiple_of(5) => client.registrations.swap_remove(at).deregister().await.unwrap(),
-        Some(at) => {
-            let registration = &client.registrations[at];
-            registration.update(next_version(registration)).await.unwrap();
-        }
-    }
+    cleared(stage, &[server]).await;
 }
 
 #[tokio::test]
 async fn a_hundred_cuts_amid_two_thousand_changes() {
-    let Some((server, proxy, mut stage)) = Stage::behind_a_line(STEADY).await else { return };
+    let Some((server, proxy, mut stage)) = stage::behind_a_line(STEADY).await else { return };
     let mut worst = Duration::ZERO;
     for cut in 0..100 {
         for n in 0..20 {
             if n == cut % 20 {
                 proxy.cut().await;
             }
-            change(&mut stage.witness, 20 * cut + n).await;
+            stage.witness_mut().change(20 * cut + n).await;
         }
         // Every other cut comes while the one before is still being recovered from.
         if cut % 2 == 1 {
             let start = Instant::now();
             let truth = stage.wanted();
-            eventually("the owner knows", async || stage.owner.lags_behind(&truth)).await;
+            eventually("the owner knows", async || stage.owner().lags_behind(&truth)).await;
             worst = worst.max(start.elapsed());
         }
     }
     eprintln!("converged after {worst:?} at the worst");
     assert!(worst < Duration::from_secs(5), "{worst:?}");
-    let outages = stage.owner.history.outages();
+    let outages = stage.owner().history().outages();
     assert!((50..=100).contains(&outages), "{outages}");
     stage.recovered([outages, 0]).await;
-    stage.cleared(&[server]).await;
+    cleared(stage, &[server]).await;
 }

@@ -1,26 +1,27 @@
 //! Three servers, of which one or two are lost.
 
+use discovery::conformance::stage::{BRIEF, STEADY, eventually};
 use tokio::time::sleep;
 
-use crate::stage::{BRIEF, STEADY, Stage, eventually};
+use crate::stage::{self, cleared};
 
 #[tokio::test]
 async fn the_leader_dies_and_nobody_leaves() {
-    let Some((ensemble, mut stage)) = Stage::on_three_servers(STEADY).await else { return };
+    let Some((ensemble, mut stage)) = stage::on_three_servers(STEADY).await else { return };
     let leader = ensemble.leader().await.unwrap();
     ensemble.servers()[leader].kill().unwrap();
     stage.recovered([1, 1]).await;
-    stage.owner.update_all().await;
+    stage.owner().update_all().await;
     ensemble.restart(leader).unwrap();
     ensemble.wait_for_quorum().await.unwrap();
     stage.recovered([0, 0]).await;
     stage.assert_nobody_left();
-    stage.cleared(ensemble.servers()).await;
+    cleared(stage, ensemble.servers()).await;
 }
 
 #[tokio::test]
 async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
-    let Some((ensemble, mut stage)) = Stage::on_three_servers(STEADY).await else { return };
+    let Some((ensemble, mut stage)) = stage::on_three_servers(STEADY).await else { return };
     let leader = ensemble.leader().await.unwrap();
     let [follower, left] = [1, 2].map(|next| (leader + next) % 3);
     // The leader first, without whom nobody is served; the other way round would be two outages for some.
@@ -28,7 +29,7 @@ async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
         ensemble.servers()[lost].kill().unwrap();
     }
     eventually("both notice", async || {
-        let live = [&stage.owner, &stage.witness].into_iter().filter(|client| !client.is_stale()).count();
+        let live = stage.clients().into_iter().filter(|client| !client.is_stale()).count();
         (live > 0).then(|| format!("{live} do not"))
     })
     .await;
@@ -41,5 +42,5 @@ async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
     ensemble.wait_for_quorum().await.unwrap();
     stage.recovered([1, 1]).await;
     stage.assert_nobody_left();
-    stage.cleared(ensemble.servers()).await;
+    cleared(stage, ensemble.servers()).await;
 }

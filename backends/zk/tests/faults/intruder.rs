@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::stage::eventually;
+use discovery::conformance::stage::eventually;
 use discovery_testbed::ZooKeeper;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

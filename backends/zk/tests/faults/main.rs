@@ -1,9 +1,9 @@
 //! What the backend does when things break, on real servers.
 //!
-//! Every test has registrations, views and watches in place, breaks one thing, and waits until all is well again. The
-//! [`stage`] then checks the same for all: registrations are back with their latest data, views equal a fresh fetch,
-//! and nothing is left behind on the server or in the runtime. The [`history`] of each client checks itself while it
-//! is written.
+//! Every test has registrations, views and watches in place on a [stage](discovery::conformance::stage), breaks one
+//! thing, and waits until all is well again. The stage then checks the same for all: registrations are back with their
+//! latest data, views equal a fresh fetch, histories are sound, and nothing is left behind on the server or in the
+//! runtime.
 //!
 //! Sleeps are outages only: there the passing of time is the fault. Everything else is waited for.
 
@@ -11,7 +11,6 @@
 
 mod connection;
 mod ensemble;
-mod history;
 mod intruder;
 mod process;
 mod server;
