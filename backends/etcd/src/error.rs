@@ -1,7 +1,7 @@
 //! What the client library and the server report, in the terms of the contract: what happened, and whether a write took
 //! effect.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt};
 
 use discovery::{Error, ErrorKind};
 use tonic::{Code, ConnectError, Status};
@@ -25,10 +25,14 @@ impl From<etcd_client::Error> for Trouble {
 }
 
 impl Trouble {
-    /// Whether a server answered, if only with a refusal; else the connection is in doubt.
+    /// Whether a server answered, if only with a refusal.
     pub(crate) fn is_answer(&self) -> bool {
-        self.status()
-            .is_some_and(|status| is_answer(status) && !is_lost_leader(status) && !is_stranger(status))
+        self.is_lease_gone() || self.status().is_some_and(is_answer)
+    }
+
+    /// Whether another connection may do better: one to another member, or to the same after another login.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        !self.is_answer() || self.status().is_some_and(|status| is_lost_leader(status) || is_stranger(status))
     }
 
     /// Whether the lease of a request does not exist.
@@ -66,6 +70,7 @@ impl From<Trouble> for Error {
         let described = match &trouble {
             Trouble::Late => return Self::new(ErrorKind::Timeout, "no answer within the call timeout"),
             Trouble::Client(E::GRpcStatus(status)) if is_answer(status) => answered(status),
+            Trouble::Client(E::GRpcStatus(status)) if is_unsent(status) => unsent(),
             Trouble::Client(E::GRpcStatus(status)) => broken(status),
             Trouble::Client(E::InvalidArgs(_)) => Self::invalid("the client refuses the request"),
             Trouble::Client(E::TransportError(error)) => broken(error),
@@ -82,9 +87,16 @@ impl From<Trouble> for Error {
     }
 }
 
-/// Whether the server wrote this, and not the client about its connection: what the client writes has a cause.
+/// Whether the server wrote this, and not the client about its connection: what the client writes has a cause, or says
+/// that there is no connection to send anything on.
 fn is_answer(status: &Status) -> bool {
-    status.source().is_none() && !matches!(status.code(), Code::Cancelled | Code::DataLoss | Code::Internal)
+    status.source().is_none()
+        && !is_unsent(status)
+        && !matches!(status.code(), Code::Cancelled | Code::DataLoss | Code::Internal)
+}
+
+fn is_unsent(status: &Status) -> bool {
+    status.message().starts_with("Service was not ready")
 }
 
 /// Whether the member that was asked cannot do anything for us, while another might.
@@ -95,7 +107,9 @@ fn is_lost_leader(status: &Status) -> bool {
 /// Whether the server does not know who we are: to log in once more may help.
 fn is_stranger(status: &Status) -> bool {
     status.code() == Code::Unauthenticated
-        || ["user name is empty", "invalid auth token"].iter().any(|text| status.message().contains(text))
+        || ["user name is empty", "invalid auth token", "revision of auth store is old"]
+            .iter()
+            .any(|text| status.message().contains(text))
 }
 
 /// What a server has answered, sorted by what it says: the codes differ between its versions.
@@ -114,12 +128,15 @@ fn answered(status: &Status) -> Error {
         _ if says("authentication is not enabled") => {
             (ErrorKind::Denied, "the server has no authentication enabled; leave user and secret out")
         }
+        _ if says("revision of auth store is old") => {
+            (ErrorKind::Unavailable, "the users of the server have changed; the next call logs in again")
+        }
         Code::PermissionDenied => (
             ErrorKind::Denied,
             "the server refuses it; grant a role of the user readwrite on all keys below the namespace",
         ),
         Code::Unauthenticated => (ErrorKind::Denied, "the server does not accept our login any more"),
-        _ if says("request is too large") => {
+        _ if says("request is too large") || says("message larger than max") => {
             (ErrorKind::Invalid, "the request is over the server's limit; make it smaller, or use several")
         }
         _ if says("too many operations") => {
@@ -152,18 +169,19 @@ fn answered(status: &Status) -> Error {
 
 /// What became of a request whose connection failed.
 fn broken(error: &(dyn StdError + 'static)) -> Error {
-    if let Some(refusal) = tls_trouble(error) {
-        return refusal;
-    }
     if is_foreign(error) {
         let message = "the server does not speak gRPC; etcd 3.4 or later is needed";
         return Error::new(ErrorKind::Unsupported, message);
     }
     if find::<ConnectError>(error).is_some() {
-        let message = "the connection is over; the next call makes another";
-        return Error::new(ErrorKind::Unavailable, message).not_applied();
+        return unsent();
     }
     Error::new(ErrorKind::Unavailable, "the connection broke before the answer came")
+}
+
+fn unsent() -> Error {
+    let message = "the connection is over; the next call makes another";
+    Error::new(ErrorKind::Unavailable, message).not_applied()
 }
 
 /// Whether what came back was not HTTP/2: an HTTP/1 server (etcd 2 was one) says so in words that make no frame.
@@ -173,41 +191,11 @@ fn is_foreign(error: &(dyn StdError + 'static)) -> bool {
     matches!(reason, Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR))
 }
 
-/// What is wrong with the certificates of either side, if that is it. Nothing was done then.
-pub(crate) fn tls_trouble(error: &(dyn StdError + 'static)) -> Option<Error> {
-    use rustls::{AlertDescription as Alert, Error as E};
-    let message = match find::<rustls::Error>(error)? {
-        E::InvalidCertificate(_) => {
-            "the certificate of the server is not what it should be; is tls_ca the authority that signed it, and the \
-             host the one it is for?"
-        }
-        E::AlertReceived(
-            Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnknownCA
-            | Alert::CertificateUnknown
-            | Alert::CertificateExpired
-            | Alert::AccessDenied
-            | Alert::HandshakeFailure,
-        ) => "the server does not accept our certificate; set tls_cert and tls_key to one that it trusts",
-        E::InvalidMessage(_) => "the server does not speak TLS; leave tls_ca out, or check the port",
-        _ => return None,
-    };
-    Some(Error::new(ErrorKind::Denied, message))
-}
-
 /// The first error of a kind among one and its causes.
 fn find<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        // An I/O error hides what it carries: its own source is the source of that.
-        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = carried.map(|carried| carried as &(dyn StdError + 'static)).or_else(|| error.source());
-    }
-    None
+    let mut causes =
+        std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source());
+    causes.find_map(|error| error.downcast_ref())
 }
 
 /// An error of the client library as a source: to be read by people, not to be matched on.

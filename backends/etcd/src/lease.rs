@@ -20,7 +20,7 @@ use discovery::{Error, ErrorKind, Grant, LeaseId, Result};
 use etcd_client::{PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::time::Instant;
 
-use crate::store::Store;
+use crate::{connection::History, store::Store};
 
 /// Longer than this no server grants.
 const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
@@ -52,6 +52,8 @@ impl Store {
         // answer in less must be given up for another.
         let deadline = self.cluster.deadline().min(Instant::now() + ttl / 4);
         let connection = self.cluster.connection(deadline).await?;
+        // Now that there is one, it is known which history this is.
+        self.leases.ttl(id)?;
         if let Some(doubt) = self.leases.doubt(id) {
             self.move_fence(id, deadline).await?;
             doubt.dispel();
@@ -104,10 +106,19 @@ impl Store {
 }
 
 /// The leases of one handle.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LeaseBook {
+    history: Arc<History>,
     /// Held for single looks, never across an `await`.
-    leases: Mutex<HashMap<LeaseId, Lease>>,
+    page: Mutex<Page>,
+}
+
+/// The leases of one history of the cluster. In another one there may be a lease of the same name, with entries of
+/// yesterday.
+#[derive(Debug, Default)]
+struct Page {
+    era: u64,
+    leases: HashMap<LeaseId, Lease>,
 }
 
 #[derive(Debug)]
@@ -120,9 +131,13 @@ struct Lease {
 }
 
 impl LeaseBook {
+    pub(crate) fn new(history: Arc<History>) -> Self {
+        Self { history, page: Mutex::default() }
+    }
+
     /// Whether a lease is one of ours.
     pub(crate) fn contains(&self, id: LeaseId) -> bool {
-        self.leases().contains_key(&id)
+        self.page().leases.contains_key(&id)
     }
 
     /// What a write under these leases has to demand. Until it is settled, its outcome counts as unknown.
@@ -131,43 +146,44 @@ impl LeaseBook {
     ///
     /// [`LeaseLost`](ErrorKind::LeaseLost) if one of them is not ours.
     pub(crate) fn pledge(self: &Arc<Self>, ids: &BTreeSet<LeaseId>) -> Result<Pledge> {
-        let leases = self.leases();
-        let fence = |id: &LeaseId| leases.get(id).map(|lease| (*id, lease.fence)).ok_or_else(|| lost(*id));
+        let page = self.page();
+        let fence =
+            |id: &LeaseId| page.leases.get(id).map(|lease| (*id, lease.fence)).ok_or_else(|| lost(*id));
         let fences = ids.iter().map(fence).collect::<Result<_>>()?;
         Ok(Pledge { book: self.clone(), fences, is_settled: false })
     }
 
     fn add(&self, id: LeaseId, ttl: Duration) {
-        self.leases().insert(id, Lease { ttl, fence: 0, in_doubt: false });
+        self.page().leases.insert(id, Lease { ttl, fence: 0, in_doubt: false });
     }
 
     fn ttl(&self, id: LeaseId) -> Result<Duration> {
-        self.leases().get(&id).map(|lease| lease.ttl).ok_or_else(|| lost(id))
+        self.page().leases.get(&id).map(|lease| lease.ttl).ok_or_else(|| lost(id))
     }
 
     /// The doubt about the writes under a lease, if there is any.
     fn doubt(self: &Arc<Self>, id: LeaseId) -> Option<Doubt> {
-        let mut leases = self.leases();
-        let lease = leases.get_mut(&id).filter(|lease| lease.in_doubt)?;
+        let mut page = self.page();
+        let lease = page.leases.get_mut(&id).filter(|lease| lease.in_doubt)?;
         // Writes that come into doubt from now on are the next renewal's.
         lease.in_doubt = false;
         Some(Doubt { book: self.clone(), id, is_dispelled: false })
     }
 
     fn moved(&self, id: LeaseId, fence: i64) {
-        if let Some(lease) = self.leases().get_mut(&id) {
+        if let Some(lease) = self.page().leases.get_mut(&id) {
             lease.fence = lease.fence.max(fence);
         }
     }
 
     fn raise_doubt(&self, id: LeaseId) {
-        if let Some(lease) = self.leases().get_mut(&id) {
+        if let Some(lease) = self.page().leases.get_mut(&id) {
             lease.in_doubt = true;
         }
     }
 
     fn forget(&self, id: LeaseId) {
-        self.leases().remove(&id);
+        self.page().leases.remove(&id);
     }
 
     /// Forgets a lease, and says so.
@@ -176,9 +192,15 @@ impl LeaseBook {
         lost(id)
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Lease>> {
+    /// The page of the present history: a new one if that has begun since the last look.
+    fn page(&self) -> MutexGuard<'_, Page> {
+        let era = self.history.era();
         // No step leaves the map half-changed, so a panic elsewhere under the lock does no harm.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if page.era != era {
+            *page = Page { era, leases: HashMap::new() };
+        }
+        page
     }
 }
 

@@ -49,17 +49,18 @@ pub struct EtcdConfig {
     servers: Vec<Server>,
     namespace: String,
     user: Option<(String, String)>,
-    is_tls: bool,
+    tls: Option<Tls>,
     silence_timeout: Duration,
     connect_timeout: Duration,
     call_timeout: Duration,
     max_record: usize,
 }
 
-/// Where one member of the cluster is, as the client library wants it.
+/// Where one member of the cluster is.
 #[derive(Clone)]
 pub(crate) struct Server {
     address: String,
+    host: String,
     endpoint: Endpoint,
 }
 
@@ -69,6 +70,12 @@ impl Server {
         &self.address
     }
 
+    /// The name that its certificate has to be for.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The same as the client library wants it.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -125,8 +132,8 @@ impl EtcdConfig {
         &self.servers
     }
 
-    pub(crate) fn is_tls(&self) -> bool {
-        self.is_tls
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub(crate) fn user(&self) -> Option<(&str, &str)> {
@@ -150,7 +157,7 @@ impl fmt::Debug for EtcdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdConfig")
             .field("locator", &self.to_string())
-            .field("tls", &self.is_tls)
+            .field("tls", &self.tls.is_some())
             .field("silence_timeout", &self.silence_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("call_timeout", &self.call_timeout)
@@ -269,13 +276,12 @@ impl EtcdConfigBuilder {
         {
             return Err(Error::invalid("user or secret is empty; write etcd://user:secret@host"));
         }
-        let tls = self.tls.as_ref();
-        let servers = self.servers.into_iter().map(|address| server(address, tls));
+        let servers = self.servers.into_iter().map(server);
         Ok(EtcdConfig {
             servers: servers.collect::<Result<_>>()?,
             namespace: crate::path::check_namespace(&self.namespace)?,
             user: self.user,
-            is_tls: self.tls.is_some(),
+            tls: self.tls,
             silence_timeout: self.silence_timeout,
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
@@ -305,26 +311,21 @@ impl fmt::Debug for EtcdConfigBuilder {
     }
 }
 
-fn server(address: String, tls: Option<&Tls>) -> Result<Server> {
+fn server(address: String) -> Result<Server> {
     let bad = || Error::invalid(format!("{address:?} is not a host with a port of 1 to 65535"));
-    // Checked by the parser of locators, which knows what a host is; the client library takes almost anything.
+    // By the parser of locators, which knows what a host is; the client library takes almost anything.
     let locator: Locator = format!("etcd://{address}").parse().map_err(|error| bad().with_source(error))?;
-    if locator.hosts().len() != 1 || !locator.path().is_empty() || locator.user().is_some() {
+    let [host] = locator.hosts() else { return Err(bad()) };
+    if !locator.path().is_empty() || locator.user().is_some() {
         return Err(bad());
     }
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"));
-    let mut endpoint = endpoint
+    // TLS, if any, is below what the client library sees of the connection.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| bad().with_source(error))?
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.config()).map_err(|error| {
-            Error::invalid("the certificates cannot be used; is the key that of the client certificate?")
-                .with_source(error)
-        })?;
-    }
-    Ok(Server { address, endpoint })
+    let host = host.name().to_owned();
+    Ok(Server { address, host, endpoint })
 }
 
 #[cfg(test)]

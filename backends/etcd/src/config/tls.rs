@@ -1,17 +1,24 @@
 //! Certificates, parsed when they are given so that a bad one is an error at once.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use discovery::{Error, Result};
 use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
 };
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+/// What gRPC is spoken in, as TLS calls it.
+const HTTP2: &[u8] = b"h2";
 
 /// Encrypts the connections and proves the server to be who it says, and us if there is an identity.
 #[derive(Clone)]
-pub struct Tls(ClientTlsConfig);
+pub struct Tls {
+    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
+}
 
 impl Tls {
     /// Trusts the servers whose certificates one of these authorities signed; PEM text.
@@ -26,23 +33,29 @@ impl Tls {
                 Error::invalid("the authorities hold a certificate that cannot be trusted").with_source(error)
             })?;
         }
-        Ok(Self(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities))))
+        let roots = Arc::new(roots);
+        let config = builder(&roots)?.with_no_client_auth();
+        Ok(Self { roots, config: for_grpc(config) })
     }
 
     /// Shows this certificate, with its chain, to servers that ask for one; PEM texts.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](discovery::ErrorKind::Invalid) if there is no certificate or no key in them.
+    /// [`Invalid`](discovery::ErrorKind::Invalid) if there is no certificate or no key in them, or one is not the
+    /// other's.
     pub fn identity(self, certificate: &str, key: &str) -> Result<Self> {
-        certificates("client certificate", certificate)?;
-        PrivateKeyDer::from_pem_slice(key.as_bytes())
+        let chain = certificates("client certificate", certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| unreadable("key of the client certificate", error))?;
-        Ok(Self(self.0.identity(Identity::from_pem(certificate, key))))
+        let config = builder(&self.roots)?.with_client_auth_cert(chain, key).map_err(|error| {
+            Error::invalid("the client certificate cannot be used; is the key its own?").with_source(error)
+        })?;
+        Ok(Self { roots: self.roots, config: for_grpc(config) })
     }
 
-    pub(super) fn config(&self) -> ClientTlsConfig {
-        self.0.clone()
+    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
     }
 }
 
@@ -52,9 +65,22 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// The provider is named, so that it does not matter which others are in the process.
+fn builder(roots: &Arc<RootCertStore>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| Error::invalid("TLS cannot be set up").with_source(error))?;
+    Ok(builder.with_root_certificates(roots.clone()))
+}
+
+fn for_grpc(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![HTTP2.to_vec()];
+    Arc::new(config)
+}
+
 /// The certificates in a PEM text; at least one.
-fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+fn certificates(what: &str, text: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if found.is_empty() => {
             Err(Error::invalid(format!("the {what} holds no certificate; PEM is expected")))
@@ -63,7 +89,7 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn unreadable(what: &str, error: rustls::pki_types::pem::Error) -> Error {
+fn unreadable(what: &str, error: pem::Error) -> Error {
     Error::invalid(format!("the {what} cannot be read; PEM is expected")).with_source(error)
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Revisions count the writes of one history. A cluster that was wiped, or restored from a backup, starts another one,
 //! in which the same numbers mean other things; a watch that continued at one of them would miss what it never hears
-//! of. The server does not say so: its id may be the same as before, and its revision soon higher.
+//! of, and a lease that lives on there may hold entries of yesterday. The server does not say so: its id may be the
+//! same as before, and its revision soon higher.
 //!
 //! So a handle remembers the newest revision that it has met and one entry that was written at such a revision, its
-//! *witness*. A new connection is asked for that entry as of that revision. If it is there, with the same value, the
-//! history is the same; if it is not, or nobody can tell any more, what was met so far is not continued from.
+//! *witness*. A new connection is asked for that entry, now or as of that revision. If it is there with the same value,
+//! the history is the same. If it is not, what was met so far is not continued from, and leases count as lost. Where
+//! nobody can tell, because that revision is compacted, watches begin with the whole range and nothing else happens.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +27,8 @@ struct Seen {
     witness: Option<Witness>,
     /// The highest revision met in histories that may be others.
     distrusted: i64,
+    /// How many histories there were before this one.
+    era: u64,
 }
 
 /// An entry, as it was written at a revision.
@@ -33,6 +37,17 @@ pub(crate) struct Witness {
     pub(crate) path: Vec<u8>,
     pub(crate) value: Bytes,
     pub(crate) revision: i64,
+}
+
+/// Whether a new connection knows the witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recall {
+    /// It is there as it was.
+    Same,
+    /// It is not, although it should be.
+    Different,
+    /// There is none, or it is compacted.
+    Unknown,
 }
 
 impl History {
@@ -58,29 +73,44 @@ impl History {
         self.seen().witness.clone()
     }
 
-    /// Takes in what a new connection says of itself, and whether it knows the witness that it was asked for.
-    pub(super) fn resume(&self, header: &ResponseHeader, is_known: bool) {
+    /// Takes in what a new connection says of itself, and whether it knows the witness.
+    pub(super) fn resume(&self, header: &ResponseHeader, recall: Recall) {
+        let (cluster, now) = (header.cluster_id(), header.revision());
         let mut seen = self.seen();
-        let is_first = seen.newest == 0;
-        let is_same =
-            seen.cluster == Some(header.cluster_id()) && header.revision() >= seen.newest && is_known;
-        if !is_first && !is_same {
-            tracing::warn!(
+        let is_other = recall == Recall::Different
+            || seen.cluster.is_some_and(|known| known != cluster)
+            || now < seen.newest;
+        if seen.newest > 0 && (is_other || recall == Recall::Unknown) {
+            tracing::info!(
                 before = seen.newest,
-                now = header.revision(),
-                "cannot tell whether the cluster has the same history as before; starting over from here"
+                now,
+                is_other,
+                "not sure of the cluster's history; starting over from here"
             );
             seen.distrusted = seen.distrusted.max(seen.newest);
-            seen.newest = header.revision();
             seen.witness = None;
         }
-        seen.cluster = Some(header.cluster_id());
-        seen.newest = seen.newest.max(header.revision());
+        if is_other {
+            tracing::warn!(
+                before = seen.newest,
+                now,
+                "the cluster was wiped or restored: all leases are lost"
+            );
+            seen.era += 1;
+            seen.newest = 0;
+        }
+        seen.cluster = Some(cluster);
+        seen.newest = seen.newest.max(now);
     }
 
     /// Whether a watch may continue behind a revision, provided that the cluster has come to it.
     pub(crate) fn is_trusted(&self, revision: i64) -> bool {
         revision > self.seen().distrusted
+    }
+
+    /// Counts the histories: leases of an earlier one are lost.
+    pub(crate) fn era(&self) -> u64 {
+        self.seen().era
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -9,6 +9,7 @@
 
 mod history;
 mod open;
+mod stream;
 
 use std::{
     fmt,
@@ -85,7 +86,7 @@ impl Connection {
             Ok(answer) => answer.map_err(Trouble::from),
             Err(_) => Err(Trouble::Late),
         };
-        if answer.as_ref().is_err_and(|trouble| !trouble.is_answer()) {
+        if answer.as_ref().is_err_and(Trouble::is_of_connection) {
             self.give_up();
         }
         answer
@@ -141,7 +142,7 @@ impl Cluster {
         &self.layout
     }
 
-    pub(crate) fn history(&self) -> &History {
+    pub(crate) fn history(&self) -> &Arc<History> {
         &self.history
     }
 

@@ -1,21 +1,22 @@
 //! Opening a connection: to the first member that answers as it should.
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use discovery::{Error, ErrorKind, Result};
 use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tower::service_fn;
 
-use super::{Connection, History};
+use super::{
+    Connection,
+    history::{History, Recall},
+    stream::{Objection, Stream},
+};
 use crate::{
     config::{EtcdConfig, Server},
-    error::{Trouble, tls_trouble},
+    error::Trouble,
 };
 
 /// How long a member may keep us waiting before the next one is tried as well.
@@ -69,42 +70,46 @@ async fn attempt<'c>(
 
 /// Connects, logs in, and has the member prove that it is new enough, has a leader and is up to date.
 async fn connect(config: &EtcdConfig, history: &History, server: &Server) -> Result<Connection> {
-    let channel = channel(server).await?;
-    let refused = |trouble| refused(config, trouble);
+    let objection = Objection::default();
+    let refused = |trouble| refused(config, &objection, trouble);
+    let channel = channel(config, server, &objection).await?;
     let mut client = log_in(config, &channel).await.map_err(refused)?;
     let status = client.status().await.map_err(|error| refused(error.into()))?;
     check_version(status.version())?;
     if status.leader() == 0 {
-        return Err(Error::new(ErrorKind::Unavailable, "has no leader: the cluster has no majority here"));
+        return Err(unavailable("has no leader: the cluster has no majority here"));
     }
     let connection = Connection::new(server.address(), &client);
-    let (header, is_known) = recall(config, history, &connection).await.map_err(refused)?;
+    let (header, recall) = recall(config, history, &connection).await.map_err(refused)?;
     // Without the right to read at the top of the namespace, what the member knows by itself must do.
     if let Some(header) = header.as_ref().or(status.header()) {
-        history.resume(header, is_known);
+        history.resume(header, recall);
     }
     Ok(connection)
 }
 
 /// A channel over one TCP connection. When that is lost, so is the channel: it finds no second one.
-async fn channel(server: &Server) -> Result<tonic::transport::Channel> {
-    let stream = TcpStream::connect(server.address()).await.and_then(|stream| {
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    });
-    let stream =
-        stream.map_err(|error| Error::new(ErrorKind::Unavailable, "cannot be reached").with_source(error))?;
-    let mut once = Some(stream);
+async fn channel(
+    config: &EtcdConfig,
+    server: &Server,
+    objection: &Objection,
+) -> Result<tonic::transport::Channel> {
+    let stream = Stream::connect(server, config.tls(), objection).await.map_err(|error| {
+        let described = match objection.get() {
+            Some(objection) => objected(objection),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                unavailable("closes the connection amid the TLS handshake; does it speak TLS?")
+            }
+            None => unavailable("cannot be reached"),
+        };
+        described.with_source(error)
+    })?;
+    let mut once = Some(TokioIo::new(stream));
     let connector = service_fn(move |_| {
-        let stream = once.take().ok_or_else(|| std::io::Error::other("the connection is over"));
-        std::future::ready(stream.map(TokioIo::new))
+        std::future::ready(once.take().ok_or_else(|| io::Error::other("the connection is over")))
     });
-    server.endpoint().connect_with_connector(connector).await.map_err(|error| {
-        let refusal = tls_trouble(&error);
-        refusal
-            .unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "closes the connection at once"))
-            .with_source(error)
-    })
+    let channel = server.endpoint().connect_with_connector(connector).await;
+    channel.map_err(|error| unavailable("closes the connection at once").with_source(error))
 }
 
 /// A client on a channel, logged in if we have a user.
@@ -123,48 +128,82 @@ async fn log_in(config: &EtcdConfig, channel: &tonic::transport::Channel) -> Res
     }
 }
 
-/// Asks for the witness, or for nothing, and returns what the answer says of the cluster and whether the witness is
-/// known; see [`history`](super::history).
+/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns what the
+/// answer says of the cluster, and whether the witness is known; see [`history`](super::history).
 async fn recall(
     config: &EtcdConfig,
     history: &History,
     connection: &Connection,
-) -> Result<(Option<ResponseHeader>, bool), Trouble> {
+) -> Result<(Option<ResponseHeader>, Recall), Trouble> {
+    let ask = async |path: &[u8], options: GetOptions| {
+        connection.kv().get(path, Some(options)).await.map_err(Trouble::from)
+    };
     if let Some(witness) = history.witness() {
-        let options = GetOptions::new().with_revision(witness.revision);
-        match connection.kv().get(witness.path.clone(), Some(options)).await.map_err(Trouble::from) {
-            Ok(mut answer) => {
-                let is_it = |entry: &KeyValue| {
-                    entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
-                };
-                return Ok((answer.take_header(), answer.kvs().first().is_some_and(is_it)));
+        let is_it = |entry: &KeyValue| {
+            entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
+        };
+        let as_of_then = GetOptions::new().with_revision(witness.revision);
+        // Mostly it is there still, and then it does not matter how much is compacted.
+        for (options, otherwise) in [(GetOptions::new(), None), (as_of_then, Some(Recall::Different))] {
+            match ask(&witness.path, options).await {
+                Ok(mut answer) => {
+                    let recall = if answer.kvs().iter().any(is_it) { Some(Recall::Same) } else { otherwise };
+                    if let Some(recall) = recall {
+                        return Ok((answer.take_header(), recall));
+                    }
+                }
+                // The witness is out of reach, not the server.
+                Err(trouble) if !trouble.is_of_connection() => {}
+                Err(trouble) => return Err(trouble),
             }
-            // The witness is out of reach, not the server.
-            Err(trouble) if trouble.is_answer() => {}
-            Err(trouble) => return Err(trouble),
         }
     }
-    let options = GetOptions::new().with_count_only();
-    match connection.kv().get(config.layout().nothing(), Some(options)).await.map_err(Trouble::from) {
-        Ok(mut answer) => Ok((answer.take_header(), false)),
-        Err(trouble) if trouble.is_permission_denied() => Ok((None, false)),
+    let nothing = config.layout().nothing();
+    match ask(nothing.as_bytes(), GetOptions::new().with_count_only()).await {
+        Ok(mut answer) => Ok((answer.take_header(), Recall::Unknown)),
+        Err(trouble) if trouble.is_permission_denied() => Ok((None, Recall::Unknown)),
         Err(trouble) => Err(trouble),
     }
 }
 
 /// What a server that we are connected to has against us.
-fn refused(config: &EtcdConfig, trouble: Trouble) -> Error {
+fn refused(config: &EtcdConfig, objection: &Objection, trouble: Trouble) -> Error {
+    if let Some(objection) = objection.get() {
+        return objected(objection).with_source(objection.clone());
+    }
     let is_answer = trouble.is_answer();
     let error = Error::from(trouble);
-    if is_answer
-        || error.kind() == ErrorKind::Denied
-        || error.kind() == ErrorKind::Unsupported
-        || config.is_tls()
-    {
+    if is_answer || error.kind() == ErrorKind::Unsupported {
         return error;
     }
-    let message = "closes the connection without an answer; if it wants TLS, set tls_ca";
-    Error::new(ErrorKind::Unavailable, message).with_source(error)
+    let message = match config.tls() {
+        None => "closes the connection without an answer; if it wants TLS, set tls_ca",
+        Some(_) => {
+            "closes the connection without an answer; if it wants a certificate, set tls_cert and tls_key"
+        }
+    };
+    unavailable(message).with_source(error)
+}
+
+/// What is wrong with the certificates of either side. Nothing was done then.
+fn objected(objection: &rustls::Error) -> Error {
+    use rustls::Error as E;
+    let message = match objection {
+        E::InvalidCertificate(_) => {
+            "shows a certificate that is not what it should be; is tls_ca the authority that signed it, and the host \
+             the one it is for?"
+        }
+        E::AlertReceived(_) => {
+            "does not accept our certificate; set tls_cert and tls_key to one that it trusts"
+        }
+        E::InvalidMessage(_) => "does not speak TLS; leave tls_ca out, or check the port",
+        _ => "cannot be talked to in TLS",
+    };
+    Error::new(ErrorKind::Denied, message)
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 fn check_version(version: &str) -> Result<()> {

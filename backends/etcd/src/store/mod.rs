@@ -35,7 +35,9 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(config: EtcdConfig) -> Self {
-        Self { cluster: Arc::new(Cluster::new(config)), leases: Arc::default() }
+        let cluster = Arc::new(Cluster::new(config));
+        let leases = Arc::new(LeaseBook::new(cluster.history().clone()));
+        Self { cluster, leases }
     }
 
     /// What etcd has under a key, as an entry. `None` for what is not one: a key of others, or a value of nothing.

@@ -1,0 +1,136 @@
+//! Leases: what the server makes of a ttl, and what a renewal puts an end to.
+
+use std::time::Duration;
+
+use discovery::{ErrorKind, Leases, Outcome, kv::Txn};
+use discovery_testbed::{Etcd, Proxy};
+use etcd_client::GetOptions;
+use futures_util::future::join_all;
+
+use crate::common::{etcd, etcd_at, eventually, key, kv, leases, soon, stranger};
+
+#[tokio::test]
+async fn a_ttl_is_rounded_up() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd(&server.connect_string());
+    for (asked, granted) in [(1, 1000), (1000, 1000), (2001, 3000), (10_000, 10_000)] {
+        let grant = leases(&etcd).grant(Duration::from_millis(asked)).await.unwrap();
+        assert_eq!(grant.ttl, Duration::from_millis(granted));
+        assert_eq!(leases(&etcd).renew(grant.id).await.unwrap(), grant.ttl);
+    }
+    for bad in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(leases(&etcd).grant(bad).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_may_bind_to_several_leases() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd(&server.connect_string());
+    let [one, two] = [30, 60].map(Duration::from_secs);
+    let one = leases(&etcd).grant(one).await.unwrap().id;
+    let two = leases(&etcd).grant(two).await.unwrap().id;
+    let both = Txn::new().put_leased(&key("a"), "1", one).put_leased(&key("b"), "2", two);
+    kv(&etcd).commit(both).await.unwrap();
+    leases(&etcd).revoke(one).await.unwrap();
+    assert!(kv(&etcd).get(&key("a")).await.unwrap().is_none());
+    assert_eq!(kv(&etcd).get(&key("b")).await.unwrap().unwrap().lease, Some(two));
+}
+
+/// What was sent and never answered may arrive at any time, until the lease is renewed.
+#[tokio::test]
+async fn a_renewal_keeps_late_writes_out() {
+    const WRITES: usize = 50;
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let line = Proxy::start(server.address()).unwrap();
+    let etcd = etcd_at(&format!("{}/cn?call_timeout=500ms", line.address()));
+    let lease = leases(&etcd).grant(Duration::from_secs(60)).await.unwrap().id;
+    line.black_hole().await;
+    let keys: Vec<_> = (0..WRITES).map(|n| key(&format!("a/{n}"))).collect();
+    let txn = |n: usize| Txn::new().absent(&keys[n]).put_leased(&keys[n], "late", lease);
+    for outcome in join_all((0..WRITES).map(|n| kv(&etcd).commit(txn(n)))).await {
+        assert_eq!(outcome.unwrap_err().outcome(), Outcome::Unknown);
+    }
+    // Another connection is made, behind which the first one lets go of what it holds.
+    line.pass().await;
+    let renewed = async || leases(&etcd).renew(lease).await.is_ok();
+    eventually("the lease to be renewed", renewed).await;
+    let there: Vec<_> = kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries;
+    let later = async || {
+        let now = kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries;
+        assert_eq!(now.len(), there.len(), "something arrived behind the renewal");
+    };
+    for _ in 0..20 {
+        later().await;
+        kv(&etcd).commit(Txn::new().put(&key("time/passes"), "1")).await.unwrap();
+        kv(&etcd).commit(Txn::new().delete(&key("time/passes"))).await.unwrap();
+    }
+    // What is written from now on is as good as ever.
+    let here: Vec<_> = there.iter().map(|entry| entry.key.clone()).collect();
+    let free = keys.iter().find(|key| !here.contains(key)).cloned().unwrap_or_else(|| key("b"));
+    kv(&etcd).commit(Txn::new().absent(&free).put_leased(&free, "1", lease)).await.unwrap();
+    leases(&etcd).revoke(lease).await.unwrap();
+    assert!(kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries.is_empty());
+}
+
+/// The fence is not there unless it has to be, is nobody's entry, and goes with its lease.
+#[tokio::test]
+async fn a_fence_is_put_up_only_in_doubt() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let line = Proxy::start(server.address()).unwrap();
+    let etcd = etcd_at(&format!("{}/cn?call_timeout=300ms", line.address()));
+    let mut stranger = stranger(&server.connect_string()).await;
+    let mut fences = async || {
+        let below = GetOptions::new().with_prefix();
+        stranger
+            .get("/cn/.fence/", Some(below))
+            .await
+            .unwrap()
+            .kvs()
+            .iter()
+            .map(etcd_client::KeyValue::version)
+            .collect::<Vec<_>>()
+    };
+    let lease = leases(&etcd).grant(Duration::from_secs(60)).await.unwrap().id;
+    kv(&etcd).commit(Txn::new().put_leased(&key("a"), "1", lease)).await.unwrap();
+    leases(&etcd).renew(lease).await.unwrap();
+    assert_eq!(fences().await, [0; 0]);
+    for round in 1..=3 {
+        line.black_hole().await;
+        // Given up by its caller, which is as good as an answer that was lost.
+        let written = kv(&etcd).commit(Txn::new().put_leased(&key("a"), "2", lease));
+        assert!(tokio::time::timeout(Duration::from_millis(50), written).await.is_err());
+        line.cut().await;
+        line.pass().await;
+        eventually("the lease to be renewed", async || leases(&etcd).renew(lease).await.is_ok()).await;
+        leases(&etcd).renew(lease).await.unwrap();
+        assert_eq!(fences().await, [round]);
+        kv(&etcd).commit(Txn::new().put_leased(&key("a"), "3", lease)).await.unwrap();
+    }
+    assert_eq!(kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries.len(), 1);
+    leases(&etcd).revoke(lease).await.unwrap();
+    assert_eq!(fences().await, [0; 0]);
+}
+
+/// Renewing and writing at once: nobody fails because of the other.
+#[tokio::test]
+async fn fences_that_move_are_no_obstacle_to_those_who_write() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd(&server.connect_string());
+    let lease = leases(&etcd).grant(Duration::from_secs(60)).await.unwrap().id;
+    let writes = async {
+        for n in 0..300 {
+            kv(&etcd).commit(Txn::new().put_leased(&key("a"), n.to_string(), lease)).await.unwrap();
+        }
+    };
+    let doubts = async {
+        for n in 0..100 {
+            let given_up = kv(&etcd).commit(Txn::new().put_leased(&key("b"), n.to_string(), lease));
+            let _ = futures_util::FutureExt::now_or_never(given_up);
+            leases(&etcd).renew(lease).await.unwrap();
+        }
+    };
+    soon("all of it", async { tokio::join!(writes, doubts) }).await;
+    assert_eq!(&kv(&etcd).get(&key("a")).await.unwrap().unwrap().value[..], b"299");
+    let _: &dyn Leases = leases(&etcd);
+}
