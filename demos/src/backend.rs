@@ -1,12 +1,48 @@
 //! Which registry a demo uses: one flag for all of them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use clap::error::ErrorKind;
 use discovery::{Connectors, Discovery, Locator};
 
 /// Where plain `zk` points to.
 const LOCAL_ZOOKEEPER: &str = "zk://127.0.0.1:2181";
+
+/// Where plain `etcd` points to.
+const LOCAL_ETCD: &str = "etcd://127.0.0.1:2379";
+
+/// Whether this build has the client of etcd.
+const HAS_ETCD: bool = cfg!(feature = "etcd");
+
+const HELP: &str = if HAS_ETCD {
+    "Where services register: mem, zk or etcd (the ZooKeeper or etcd on this machine), or a locator such as \
+     zk://host:2181/cn or etcd://host:2379/cn"
+} else {
+    "Where services register: mem, zk (the ZooKeeper on this machine), or a locator such as zk://host:2181/cn; for \
+     etcd, build with --features etcd"
+};
+
+/// What a registry for several processes may be.
+const SHARED: &str = if HAS_ETCD { "zk or etcd" } else { "zk" };
+
+/// What a demo is called on the command line, and where its tree is when only the kind of registry is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) command: &'static str,
+    pub(crate) root: &'static str,
+}
+
+impl Sample {
+    /// How to run it, from the root of the repository.
+    fn cargo(self) -> String {
+        format!("cargo run --release -- {}", self.command)
+    }
+
+    /// The same, with etcd.
+    fn cargo_with_etcd(self) -> String {
+        format!("cargo run --release --features etcd -- {}", self.command)
+    }
+}
 
 /// The flag.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,34 +53,39 @@ pub(crate) struct BackendArgs {
         env = "DISCOVERY_BACKEND",
         hide_env_values = true,
         value_name = "BACKEND",
-        help = "Where services register: mem, zk (the ZooKeeper on this machine), or a locator such as \
-                zk://host:2181/cn"
+        help = HELP
     )]
     backend: Option<String>,
 }
 
 impl BackendArgs {
-    /// The registry that was asked for, or else `default`; `root` is where a demo keeps its tree when only the kind
-    /// of registry is named.
-    pub(crate) fn choose(&self, default: &str, root: &str) -> anyhow::Result<Choice> {
+    /// The registry that was asked for, or else `default`.
+    pub(crate) fn choose(&self, default: &str, sample: Sample) -> anyhow::Result<Choice> {
+        let root = sample.root;
         let text = self.backend.as_deref().unwrap_or(default);
         let locator = match text {
             "mem" => "mem://".parse(),
             "zk" => format!("{LOCAL_ZOOKEEPER}/{root}").parse(),
+            "etcd" => format!("{LOCAL_ETCD}/{root}").parse(),
             locator if locator.contains("://") => locator.parse::<Locator>(),
             unknown => {
                 let message = format!(
-                    "--backend: {unknown:?} is no backend; write mem, zk, or a locator such as zk://host:2181/{root}"
+                    "--backend: {unknown:?} is no backend; write mem, zk, etcd, or a locator such as \
+                     zk://host:2181/{root}"
                 );
                 return Err(usage(message));
             }
         };
-        locator.map(Choice).map_err(|error| usage(format!("--backend: {error}")))
+        let locator = locator.map_err(|error| usage(format!("--backend: {error}")))?;
+        if locator.scheme() == "etcd" && !HAS_ETCD {
+            return Err(usage(without_etcd(sample)));
+        }
+        Ok(Choice { locator, sample, flag: self.flag() })
     }
 
     /// The flag as others would have to give it to find the same registry, with a space before it; nothing if it was
     /// not given. A secret in it is left out.
-    pub(crate) fn flag(&self) -> String {
+    fn flag(&self) -> String {
         let shown = |text: &String| match text.parse::<Locator>() {
             Ok(locator) => format!(" --backend '{locator}'"),
             Err(_) => format!(" --backend {text}"),
@@ -55,34 +96,55 @@ impl BackendArgs {
 
 /// A registry, not connected yet. Displayed for people, without secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Choice(Locator);
+pub(crate) struct Choice {
+    locator: Locator,
+    sample: Sample,
+    /// For others, without a secret.
+    flag: String,
+}
 
 impl Choice {
     /// Connects. Succeeds while the server is down.
-    pub(crate) async fn connect(&self) -> anyhow::Result<Registry> {
-        let backend =
-            connectors().connect(&self.0).await.map_err(|error| usage(format!("--backend: {error}")))?;
-        Ok(Registry { discovery: Discovery::from_arc(backend), name: self.to_string() })
+    pub(crate) async fn connect(self) -> anyhow::Result<Registry> {
+        let backend = connectors()
+            .connect(&self.locator)
+            .await
+            .map_err(|error| usage(format!("--backend: {error}")))?;
+        Ok(Registry { discovery: Discovery::from_arc(backend), choice: Arc::new(self) })
     }
 
-    /// Refuses a registry that ends at the border of this process; `together` is the command that needs no other.
-    pub(crate) fn shared(self, together: &str) -> anyhow::Result<Self> {
-        if self.0.scheme() == "mem" {
-            return Err(usage(format!(
-                "--backend: mem lives inside one process, so nobody else would ever see this one; \
-                 use `{together}` to have everything in one process, or zk to have several"
-            )));
+    /// Refuses a registry that ends at the border of this process.
+    pub(crate) fn shared(self) -> anyhow::Result<Self> {
+        if self.is_shared() {
+            return Ok(self);
         }
-        Ok(self)
+        Err(usage(format!(
+            "--backend: mem lives inside one process, so nobody else would ever see this one; \
+             use `{}` to have everything in one process, or {SHARED} to have several",
+            self.sample.cargo()
+        )))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.locator.scheme() != "mem"
+    }
+
+    /// How to run the sample so that it can use this one.
+    fn cargo(&self) -> String {
+        match self.locator.scheme() {
+            "etcd" => self.sample.cargo_with_etcd(),
+            _ => self.sample.cargo(),
+        }
     }
 }
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.scheme() {
+        match self.locator.scheme() {
             "mem" => f.write_str("memory"),
-            "zk" => write!(f, "ZooKeeper at {}", hosts(&self.0, 2181)),
-            _ => self.0.fmt(f),
+            "zk" => write!(f, "ZooKeeper at {}", hosts(&self.locator, 2181)),
+            "etcd" => write!(f, "etcd at {}", hosts(&self.locator, 2379)),
+            _ => self.locator.fmt(f),
         }
     }
 }
@@ -91,13 +153,22 @@ impl fmt::Display for Choice {
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
     pub(crate) discovery: Discovery,
-    name: String,
+    choice: Arc<Choice>,
+}
+
+impl Registry {
+    /// The command for another process of the sample, such as `ghost blinky`, on the same registry; `None` if that is
+    /// for one process only. A secret in it is left out.
+    pub(crate) fn command(&self, role: &str) -> Option<String> {
+        let Choice { flag, .. } = &*self.choice;
+        self.choice.is_shared().then(|| format!("{} {role}{flag}", self.choice.cargo()))
+    }
 }
 
 /// For people.
 impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        self.choice.fmt(f)
     }
 }
 
@@ -107,7 +178,19 @@ fn hosts(locator: &Locator, port: u16) -> String {
 }
 
 fn connectors() -> Connectors {
-    Connectors::new().with(discovery_zk::connector())
+    let connectors = Connectors::new().with(discovery_zk::connector());
+    #[cfg(feature = "etcd")]
+    let connectors = connectors.with(discovery_etcd::connector());
+    connectors
+}
+
+/// What to do about a build that has no etcd.
+fn without_etcd(sample: Sample) -> String {
+    format!(
+        "--backend: this build has no etcd; use `{} …`, for which protoc has to be installed \
+         (Debian: apt-get install protobuf-compiler)",
+        sample.cargo_with_etcd()
+    )
 }
 
 /// A wrong flag, told and answered with an exit code as clap does it.
@@ -119,31 +202,81 @@ fn usage(message: impl fmt::Display) -> anyhow::Error {
 mod tests {
     use super::*;
 
+    const PAC: Sample = Sample { command: "pac", root: "cn" };
+
     fn choose(text: &str) -> anyhow::Result<Choice> {
-        BackendArgs { backend: Some(text.into()) }.choose("mem", "cn")
+        BackendArgs { backend: Some(text.into()) }.choose("mem", PAC)
+    }
+
+    async fn command(text: &str) -> Option<String> {
+        choose(text).unwrap().connect().await.unwrap().command("ghost sue")
     }
 
     #[test]
     fn a_kind_alone_means_this_machine_and_the_root_of_the_demo() {
-        assert_eq!(choose("zk").unwrap().0.to_string(), "zk://127.0.0.1:2181/cn");
+        assert_eq!(choose("zk").unwrap().locator.to_string(), "zk://127.0.0.1:2181/cn");
         assert_eq!(choose("mem").unwrap().to_string(), "memory");
-        assert_eq!(BackendArgs { backend: None }.choose("zk", "runs").unwrap().0.path(), "runs");
+        let runs = Sample { command: "batch", root: "runs" };
+        assert_eq!(BackendArgs { backend: None }.choose("zk", runs).unwrap().locator.path(), "runs");
     }
 
     #[test]
     fn a_locator_is_taken_as_it_is_and_shown_without_its_secret() {
-        let args = BackendArgs { backend: Some("zk://me:s3cret@a,b:2182/deep".into()) };
-        assert_eq!(args.flag(), " --backend 'zk://me:***@a,b:2182/deep'");
-        let choice = args.choose("mem", "cn").unwrap();
+        let choice = choose("zk://me:s3cret@a,b:2182/deep").unwrap();
         assert_eq!(choice.to_string(), "ZooKeeper at a:2181,b:2182");
         assert!(!format!("{choice:?}").contains("s3cret"));
+    }
+
+    #[tokio::test]
+    async fn others_are_told_how_to_find_the_same_registry() {
+        assert_eq!(command("mem").await, None);
+        assert_eq!(command("zk").await.unwrap(), "cargo run --release -- pac ghost sue --backend zk");
+        assert_eq!(
+            command("zk://me:s3cret@a,b:2182/deep").await.unwrap(),
+            "cargo run --release -- pac ghost sue --backend 'zk://me:***@a,b:2182/deep'"
+        );
+        let default = BackendArgs { backend: None }.choose("zk", PAC).unwrap().connect().await.unwrap();
+        assert_eq!(default.command("ghost sue").unwrap(), "cargo run --release -- pac ghost sue");
+    }
+
+    #[cfg(feature = "etcd")]
+    #[tokio::test]
+    async fn etcd_is_chosen_like_any_other() {
+        assert_eq!(choose("etcd").unwrap().locator.to_string(), "etcd://127.0.0.1:2379/cn");
+        assert_eq!(choose("etcd").unwrap().to_string(), "etcd at 127.0.0.1:2379");
+        let choice = choose("etcd://me:s3cret@a,b:2380/deep").unwrap();
+        assert_eq!(choice.to_string(), "etcd at a:2379,b:2380");
+        assert!(choice.shared().is_ok());
+        assert_eq!(
+            command("etcd").await.unwrap(),
+            "cargo run --release --features etcd -- pac ghost sue --backend etcd"
+        );
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn without_etcd_the_choice_says_how_to_get_it() {
+        for text in ["etcd", "etcd://me:s3cret@h/cn"] {
+            let error = choose(text).unwrap_err().to_string();
+            assert!(error.contains(&without_etcd(PAC)) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_build_without_etcd_is_told_from_a_build_with_it() {
+        let text = without_etcd(PAC);
+        for part in
+            ["--backend", "cargo run --release --features etcd -- pac …", "protoc", "protobuf-compiler"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]
     fn a_bad_backend_is_named_with_what_is_allowed() {
         let error = choose("zoo").unwrap_err().to_string();
         assert!(
-            error.contains("--backend") && error.contains("\"zoo\"") && error.contains("mem, zk"),
+            error.contains("--backend") && error.contains("\"zoo\"") && error.contains("mem, zk, etcd"),
             "{error}"
         );
         let error = choose("zk://u:s3cret@h:x").unwrap_err().to_string();
@@ -155,8 +288,8 @@ mod tests {
 
     #[test]
     fn memory_is_not_for_several_processes() {
-        let error = choose("mem").unwrap().shared("demos pac").unwrap_err().to_string();
-        assert!(error.contains("one process") && error.contains("demos pac"), "{error}");
-        assert!(choose("zk").unwrap().shared("demos pac").is_ok());
+        let error = choose("mem").unwrap().shared().unwrap_err().to_string();
+        assert!(error.contains("one process") && error.contains("-- pac`"), "{error}");
+        assert!(choose("zk").unwrap().shared().is_ok());
     }
 }

@@ -12,6 +12,12 @@ use crate::listen::HTTP;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
 pub(super) enum Message {
+    /// The first one: which registry this is about, and the command for one more ghost there, if there can be one.
+    Hello {
+        registry: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+    },
     /// An instance is there.
     Created(Ghost),
     /// It says something else of itself than before.
@@ -209,7 +215,7 @@ mod tests {
                 Message::Ready => "ready".into(),
                 Message::Stale { .. } => "stale".into(),
                 Message::Live => "live".into(),
-                Message::Heartbeat { .. } => unreachable!("no look is a heartbeat"),
+                Message::Hello { .. } | Message::Heartbeat { .. } => unreachable!("no look leads to it"),
             })
             .collect()
     }
@@ -279,6 +285,12 @@ mod tests {
     #[test]
     fn the_frames_are_those_of_the_sample() {
         let json = |message: &Message| serde_json::to_string(message).unwrap();
+        let hello = |command| Message::Hello { registry: "memory".into(), command };
+        assert_eq!(json(&hello(None)), r#"{"action":"hello","registry":"memory"}"#);
+        assert_eq!(
+            json(&hello(Some("ghost".into()))),
+            r#"{"action":"hello","registry":"memory","command":"ghost"}"#
+        );
         let inky = Ghost::of(&plain("inky", "1f")).unwrap();
         assert_eq!(
             json(&Message::Created(inky.clone())),

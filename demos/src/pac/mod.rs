@@ -22,15 +22,16 @@ use self::{
     server::Server,
 };
 use crate::{
+    backend::Sample,
     console::{BOLD, FAINT, say},
     shutdown,
 };
 
-/// Where the tree is when only the kind of registry is named: `/cn/<region>/<tag>/<service>/<id>`.
-const ROOT: &str = "cn";
+/// The tree is `/cn/<region>/<tag>/<service>/<id>`.
+const PAC: Sample = Sample { command: "pac", root: "cn" };
 
-/// The command that needs no other process.
-const TOGETHER: &str = "cargo run --release -- pac";
+/// What is suggested to people who have no ghost yet.
+const FIRST: &str = "ghost blinky";
 
 const CLASSIC: [&str; 4] = ["blinky", "pinky", "inky", "clyde"];
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// The server and the four ghosts in one process, sharing one connection.
 async fn run_all(args: AllArgs, leaving: CancellationToken) -> anyhow::Result<()> {
     let common = args.common;
-    let registry = common.backend.choose("mem", ROOT)?.connect().await?;
+    let registry = common.backend.choose("mem", PAC)?.connect().await?;
     // The ghosts have left when the server goes: nobody waits for it to drain.
     let stay = Stay { drain: Duration::ZERO, ..common.stay };
     let server = Server::new(
@@ -84,20 +85,18 @@ async fn run_all(args: AllArgs, leaving: CancellationToken) -> anyhow::Result<()
 
 async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Result<()> {
     let common = args.common;
-    let registry = common.backend.choose("zk", ROOT)?.shared(TOGETHER)?.connect().await?;
+    let registry = common.backend.choose("zk", PAC)?.shared()?.connect().await?;
     let coordinate = args.coordinate.map_or_else(|| common.place.coordinate("pacman"), Ok)?;
     let server = Server::new(&registry, coordinate, common.stay, common.listen.open(args.port).await?)?;
     say(format_args!("\n  {BOLD}Pac{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", server.url()));
-    say(format_args!(
-        "\n  {FAINT}Now a ghost in another terminal: {TOGETHER} ghost blinky{}{FAINT:#}\n",
-        common.backend.flag()
-    ));
+    let command = registry.command(FIRST).unwrap_or_default();
+    say(format_args!("\n  {FAINT}Now a ghost in another terminal: {command}{FAINT:#}\n"));
     contact::told_during(&registry, server.view(), server.run(leaving)).await
 }
 
 async fn run_ghost(args: GhostArgs, leaving: CancellationToken) -> anyhow::Result<()> {
     let common = args.common;
-    let registry = common.backend.choose("zk", ROOT)?.shared(TOGETHER)?.connect().await?;
+    let registry = common.backend.choose("zk", PAC)?.shared()?.connect().await?;
     let coordinate = match (args.coordinate, args.name) {
         (Some(coordinate), _) => coordinate,
         (None, name) => common.place.coordinate(name.as_deref().unwrap_or(CLASSIC[0]))?,

@@ -18,6 +18,7 @@ use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    FIRST,
     args::Stay,
     assets,
     messages::{Fold, Ghost, Message, epoch_millis},
@@ -47,6 +48,7 @@ pub(super) struct Server {
 /// What the handlers share.
 #[derive(Debug)]
 pub(super) struct Watched {
+    registry: Registry,
     coordinate: Coordinate,
     standing: watch::Receiver<Standing>,
     view: View,
@@ -65,6 +67,7 @@ impl Server {
         let presence = Presence::start(registry, coordinate, door.endpoints.clone(), stay)?;
         let scope = Scope::Subtree(presence.coordinate().service().parent());
         let watched = Watched {
+            registry: registry.clone(),
             coordinate: presence.coordinate().clone(),
             standing: presence.standing(),
             view: registry.discovery.view(scope).removal_guard(0, HOLD).distrust_empty().open(),
@@ -131,6 +134,7 @@ async fn messages(State(watched): State<Arc<Watched>>, upgrade: WebSocketUpgrade
 struct Report {
     coordinate: Coordinate,
     status: &'static str,
+    registry: String,
     /// Whether the registry tells of every change; if not, since when it does not.
     live: bool,
     since: u64,
@@ -146,6 +150,7 @@ async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
         Report {
             coordinate: watched.coordinate.clone(),
             status: watched.standing.borrow().word(),
+            registry: watched.registry.to_string(),
             live: freshness.is_live(),
             since: epoch_millis(SystemTime::now() - freshness.since().elapsed()),
             held: freshness.held(),
@@ -160,6 +165,11 @@ async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
 }
 
 impl Watched {
+    /// What a page of its own is told first.
+    pub(super) fn hello(&self) -> Message {
+        Message::Hello { registry: self.registry.to_string(), command: self.registry.command(FIRST) }
+    }
+
     /// Tells a page of its own, or the log, what is known and what changes.
     pub(super) fn follow(&self) -> Follower {
         Follower { view: self.view.clone(), fold: Fold::new(self.coordinate.service().clone()), fresh: true }
@@ -200,7 +210,12 @@ async fn log(watched: &Watched) {
                     tracing::info!("Service {} has changed and is {}", ghost.coordinate(), ghost.status());
                 }
                 Message::Removed { coordinate } => tracing::info!("Service {coordinate} was removed"),
-                Message::Ready | Message::Heartbeat { .. } | Message::Stale { .. } | Message::Live => {}
+                // Of no interest here, or told elsewhere.
+                Message::Hello { .. }
+                | Message::Ready
+                | Message::Heartbeat { .. }
+                | Message::Stale { .. }
+                | Message::Live => {}
             }
         }
     }

@@ -36,6 +36,7 @@ pub(super) async fn serve(mut socket: WebSocket, watched: &Watched) {
 }
 
 async fn tell(socket: &mut WebSocket, watched: &Watched) -> Result<(), axum::Error> {
+    time::timeout(GONE, send(socket, vec![text(&watched.hello())])).await.map_err(axum::Error::new)??;
     let mut follower = watched.follow();
     let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,7 +13,7 @@ async fn refused(args: &[&str], parts: &[&str]) {
 
 #[tokio::test]
 async fn bad_flags_are_named() {
-    refused(&["--backend", "zoo"], &["--backend", "\"zoo\"", "mem, zk"]).await;
+    refused(&["--backend", "zoo"], &["--backend", "\"zoo\"", "mem, zk, etcd"]).await;
     refused(&["--backend", "consul://h"], &["--backend", "\"consul\"", "known are", "zk"]).await;
     refused(&["--backend", "zk://h:0"], &["--backend", "\"h:0\"", "1 to 65535"]).await;
     refused(&["--backend", "zk://h?sesion_timeout=1s"], &["sesion_timeout", "did you mean"]).await;
@@ -22,6 +22,23 @@ async fn bad_flags_are_named() {
     refused(&["ghost", "bl_nky"], &["bl_nky", "'_'"]).await;
     refused(&["ghost", "sue", "--ttl", "1"], &["--ttl", "unit"]).await;
     refused(&["--addr", "here"], &["--addr", "here"]).await;
+}
+
+#[cfg(not(feature = "etcd"))]
+#[tokio::test]
+async fn a_build_without_etcd_says_how_to_get_one_with_it() {
+    for backend in ["etcd", "etcd://h:2379/cn"] {
+        let parts = ["--backend", "`cargo run --release --features etcd -- pac …`", "protobuf-compiler"];
+        refused(&["server", "--backend", backend], &parts).await;
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn bad_locators_of_etcd_are_named() {
+    refused(&["--backend", "etcd://h:0"], &["--backend", "\"h:0\"", "1 to 65535"]).await;
+    refused(&["--backend", "etcd://"], &["--backend", "no server"]).await;
+    refused(&["--backend", "etcd://h?silence_timout=1s"], &["silence_timout", "did you mean"]).await;
 }
 
 #[tokio::test]

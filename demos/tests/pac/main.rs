@@ -1,13 +1,17 @@
-//! The Pac sample as people run it: the binary, its sockets and its pages, on memory and on real `ZooKeeper`s.
+//! The Pac sample as people run it: the binary, its sockets and its pages, on memory and on real servers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so on the spot")]
 
 mod browser;
 mod command_line;
 mod demo;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod http;
 mod memory;
 mod page;
+mod processes;
+mod registry;
 mod socket;
 mod zookeeper;
 

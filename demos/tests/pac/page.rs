@@ -8,7 +8,8 @@ use crate::{
     browser::{Browser, Tab},
     demo::Demo,
     eventually, http,
-    zookeeper::{ghost, server_on},
+    processes::{ghost, server_on},
+    registry::{Registry, name},
 };
 
 async fn until_connection(page: &Tab, state: &str) {
@@ -51,19 +52,33 @@ async fn assert_sound(page: &Tab) {
 }
 
 #[tokio::test]
-async fn the_page_lives_through_everything() {
+async fn the_page_lives_through_everything_on_zookeeper() {
+    the_page_lives_through_everything::<ZooKeeper>().await;
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn the_page_lives_through_everything_on_etcd() {
+    the_page_lives_through_everything::<discovery_testbed::Etcd>().await;
+}
+
+async fn the_page_lives_through_everything<R: Registry>() {
     let Some(browser) = Browser::start_or_skip().await else { return };
-    let Some(zk) = ZooKeeper::start_or_skip().await else { return };
+    let Some(registry) = R::start_or_skip().await else { return };
     let port = Port::reserve().unwrap();
-    let server = server_on(&zk, port.number(), &["--ttl", "20s"]).await;
+    let server = server_on(&registry, port.number(), &["--ttl", "20s"]).await;
     let page = browser.open(server.url()).await;
     until_connection(&page, "live").await;
     page.until("document.querySelectorAll('[data-coordinate]').length === 0").await;
+    assert_eq!(page.value("document.querySelector('#registry dd').innerText").await, name(&registry));
+    let command = page.value("document.querySelector('#start code').innerText").await;
+    let flag = format!("-- pac ghost blinky --backend '{}'", registry.locator());
+    assert!(command.as_str().unwrap().ends_with(&flag), "{command}");
 
     // Ghosts appear.
-    let inky = ghost(&zk, &["inky"]).await;
-    let clyde = ghost(&zk, &["clyde", "--ttl", "6s"]).await;
-    let sue = ghost(&zk, &["sue", "--ttl", "20s"]).await;
+    let inky = ghost(&registry, &["inky"]).await;
+    let clyde = ghost(&registry, &["clyde", "--ttl", "6s"]).await;
+    let sue = ghost(&registry, &["sue", "--ttl", "20s"]).await;
     let (inky_is, clyde_is, sue_is) =
         (inky.coordinate().await, clyde.coordinate().await, sue.coordinate().await);
     for coordinate in [&inky_is, &clyde_is, &sue_is] {
@@ -82,18 +97,18 @@ async fn the_page_lives_through_everything() {
     until_gone(&page, &clyde_is).await;
     assert_eq!(states(&page, &clyde_is).await, json!(["arriving", "up", "leaving"]));
 
-    // ZooKeeper goes and comes back.
-    zk.kill().unwrap();
+    // The registry goes and comes back.
+    registry.kill();
     until_connection(&page, "stale").await;
     until_up(&page, &sue_is).await;
-    zk.restart().await.unwrap();
+    registry.restart().await;
     until_connection(&page, "live").await;
 
     // So does the server.
     server.signal(Signal::KILL);
     until_connection(&page, "disconnected").await;
     drop(server);
-    let server = server_on(&zk, port.number(), &["--ttl", "20s"]).await;
+    let server = server_on(&registry, port.number(), &["--ttl", "20s"]).await;
     until_connection(&page, "live").await;
 
     until_up(&page, &sue_is).await;

@@ -16,11 +16,13 @@ use crate::{DEADLINE, demo::Demo};
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The first message.
+    pub(crate) hello: Value,
     /// By coordinate.
     pub(crate) ghosts: BTreeMap<String, Value>,
     pub(crate) ready: bool,
     pub(crate) stale: bool,
-    /// Everything since the opening, in order.
+    /// Everything behind the first message, in order.
     pub(crate) heard: Vec<Value>,
     pub(crate) closed: bool,
 }
@@ -29,7 +31,17 @@ impl Socket {
     pub(crate) async fn open(server: &Demo) -> Self {
         let url = format!("{}messages", server.url().replace("http://", "ws://"));
         let (stream, _) = connect_async(url).await.unwrap();
-        Self { stream, ghosts: BTreeMap::new(), ready: false, stale: false, heard: Vec::new(), closed: false }
+        let mut socket = Self {
+            stream,
+            hello: Value::Null,
+            ghosts: BTreeMap::new(),
+            ready: false,
+            stale: false,
+            heard: Vec::new(),
+            closed: false,
+        };
+        socket.until("a word of welcome", |socket| !socket.hello.is_null()).await;
+        socket
     }
 
     /// Listens until `condition` holds; panics with `what` when that takes too long.
@@ -70,6 +82,11 @@ impl Socket {
 
     fn take(&mut self, message: Value) {
         let coordinate = message["coordinate"].as_str().map(str::to_owned);
+        if self.hello.is_null() {
+            assert_eq!(message["action"], "hello");
+            self.hello = message;
+            return;
+        }
         match (message["action"].as_str().unwrap(), coordinate) {
             ("created", Some(coordinate)) => {
                 let known = self.ghosts.insert(coordinate, message.clone());

@@ -790,6 +790,13 @@ let attempts = 0;
 let retryAt = 0;
 
 const actions = {
+  hello({ registry, command }) {
+    text("registry-name", registry);
+    $("registry-name").title = registry; // a long one is cut short
+    $("registry").hidden = false;
+    text("start-command", command ?? "");
+    $("start").hidden = !command; // nobody else could join
+  },
   created,
   changed,
   removed: ({ coordinate }) => removed(ghosts.get(coordinate)),
@@ -801,7 +808,7 @@ const actions = {
   },
   heartbeat() {}, // every message counts as a sign of life
   stale({ since, reason }) {
-    if (!stale) note(`registry out of reach${typeof reason === "string" && reason && `: ${reason.slice(0, 120)}`}`);
+    if (!stale) note(typeof reason === "string" ? `registry out of reach: ${clip(reason, 300)}` : "registry out of reach");
     stale = { since: Number.isFinite(since) ? since : Date.now() };
   },
   live() {
@@ -857,12 +864,15 @@ function render() {
   text("link-text", { live: "Live", stale: "Registry out of reach", disconnected: socket ? "Connecting" : "Disconnected" }[state]);
   text("link-note", {
     live: `since ${clock(liveSince)}`,
-    stale: `since ${clock(stale?.since)}; showing the last known state`,
+    stale: `since ${clock(stale?.since)}; ${known ? "showing the last known state" : "nothing is known yet"}`,
     disconnected: known ? "showing the last known state" : "",
   }[state]);
   text("link-age", state === "stale" ? ` (${age(stale.since)})` : "");
   text("countdown", socket ? "now" : `in ${seconds} s`);
   wake();
+}
+function clip(text, most) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 function clock(time) {
   return new Date(time).toLocaleTimeString([], { hour12: false });
