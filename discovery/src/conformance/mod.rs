@@ -16,6 +16,7 @@ mod record;
 mod registrar;
 mod report;
 mod resume;
+mod side_by_side;
 pub mod stage;
 mod table;
 mod watch;
@@ -26,6 +27,7 @@ pub use self::{
     check::{Check, Need, Outcome},
     harness::{Disrupt, Disruption, Harness, IntoHarness},
     report::{Coverage, Report, report},
+    side_by_side::side_by_side,
 };
 
 /// Makes a `#[test]` of every check, and one that compares what applies with a committed file.

@@ -11,7 +11,8 @@ use tokio::time::{self, Instant};
 
 use super::topic::Topic;
 use crate::{
-    Backend, Error, ErrorKind, Result, Revision, Scope, Update, Updates, backoff::Backoff, lease::Keepers,
+    Backend, Change, Error, ErrorKind, Result, Revision, Scope, Update, Updates, backoff::Backoff,
+    lease::Keepers,
 };
 
 /// How long, behind an outage, our own registrations may hold up the view of all others.
@@ -33,9 +34,10 @@ impl Resume {
     /// report its end, wait. Whether a round continues or starts over is the backend's to say, by its first item.
     pub(super) async fn run(self) {
         let mut attempts = self.backoff.start();
+        let mut ended = Instant::now();
         loop {
             let Some(after) = self.topic.upgrade().map(|topic| topic.revision()) else { return };
-            let (mut item, mut updates) = self.open(after).await;
+            let (mut item, mut updates) = self.open(after, ended).await;
             let error = loop {
                 let Some(topic) = self.topic.upgrade() else { return };
                 match item {
@@ -46,6 +48,7 @@ impl Resume {
                 drop(topic);
                 item = next(&mut updates).await;
             };
+            ended = Instant::now();
             // Release what the old watch holds on the server before the new one asks for the same.
             drop(updates);
             match self.topic.upgrade() {
@@ -56,18 +59,27 @@ impl Resume {
         }
     }
 
-    /// Opens the watch and waits for its first item.
+    /// Opens the watch and waits for its first item; the one before has `ended`.
     ///
-    /// An outage may have cost us a lease. If the scope was read before our own registrations were put back, it is read
-    /// once more: nobody in this process shall see this process leave.
-    async fn open(&self, after: Option<Revision>) -> (Option<Result<Update>>, Updates) {
+    /// An outage may have cost us a lease. Where the watch tells of our departure, because it was put right too late to
+    /// be part of the whole, or as one of the steps, the scope is read once more: nobody in this process shall see this
+    /// process leave.
+    async fn open(&self, after: Option<Revision>, ended: Instant) -> (Option<Result<Update>>, Updates) {
         let asked = Instant::now();
         let mut updates = self.backend.watch(&self.scope, after);
         let first = next(&mut updates).await;
-        let starts_over = after.is_some() && matches!(first, Some(Ok(Update::Reset(_))));
-        if starts_over && self.keepers.in_place_since(OWN_FIRST).await.is_some_and(|since| since >= asked) {
+        let is_removal = |change: &Change| matches!(change, Change::Remove(_));
+        let too_late = match &first {
+            _ if after.is_none() => None,
+            Some(Ok(Update::Reset(_))) => Some(asked),
+            Some(Ok(Update::Delta { changes, .. })) if changes.iter().any(is_removal) => Some(ended),
+            _ => None,
+        };
+        if let Some(too_late) = too_late
+            && self.keepers.in_place_since(OWN_FIRST).await.is_some_and(|since| since >= too_late)
+        {
             drop(updates);
-            updates = self.backend.watch(&self.scope, after);
+            updates = self.backend.watch(&self.scope, None);
             return (next(&mut updates).await, updates);
         }
         (first, updates)

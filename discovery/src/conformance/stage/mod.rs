@@ -24,7 +24,7 @@ pub use self::{
     history::History,
     wait::{PATIENCE, eventually, soon},
 };
-use crate::{Discovery, Registration, Resume, Revision, Scope, Snapshot};
+use crate::{Discovery, Registration, Revision, Scope, Snapshot};
 
 /// The ttl of somebody whom nothing should happen to, however slow the machine. No shorter than [`PATIENCE`]: what
 /// would end only with such a lease is missed.
@@ -156,20 +156,16 @@ impl Stage {
     }
 
     /// Checks what is seen when the leases of an owner end who is away. The witness, which was there, may have seen the
-    /// owner's registrations leave, as they did, but once each, and nothing else. The owner saw nothing, unless its
-    /// watch could [resume](crate::Capabilities::resume), and so had to tell it of every step: then it may have seen the same.
+    /// owner's registrations leave, as they did, but once each, and nothing else. The owner saw nothing.
     ///
     /// # Panics
     ///
     /// When they saw anything else.
     #[track_caller]
     pub fn assert_owner_left_once(&self) {
-        let owned = || self.owner.registrations().iter().map(Registration::key);
-        self.witness.history().assert_only_left(owned());
-        match self.owner.discovery().info().capabilities().resume {
-            Resume::Never => self.owner.history().assert_only_left([]),
-            Resume::Bounded => self.owner.history().assert_only_left(owned()),
-        }
+        let owned = self.owner.registrations().iter().map(Registration::key);
+        self.witness.history().assert_only_left(owned);
+        self.owner.history().assert_only_left([]);
     }
 
     /// Ends the stage. Sees that every watch still tells of a last change, for one that has died in silence shows only
