@@ -6,7 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use discovery::{Change, Discovery, Error, ErrorKind, Event, Revision, ServiceName, Update, Watch};
+use discovery::{
+    Backoff, Change, Discovery, Error, ErrorKind, Event, Revision, Scope, ServiceName, Update, Watch,
+};
 use futures_util::{FutureExt, StreamExt};
 use support::{Scripted, Upstream, instance, snapshot};
 use tokio::{
@@ -35,6 +37,30 @@ async fn next(watch: &mut Watch) -> Event {
 
 fn put(id: u64, revision: u64) -> Update {
     Update::Delta { revision: Revision(revision), changes: vec![Change::Put(instance(id))] }
+}
+
+/// Who has given up for a while is told when somebody else gets an answer.
+#[tokio::test(start_paused = true)]
+async fn one_answer_ends_the_pauses_of_all() {
+    let (backend, mut upstreams) = Scripted::new();
+    let discovery =
+        Discovery::new(backend).backoff(Backoff::new(Duration::from_secs(60), Duration::from_secs(60)));
+    let mut watches = [discovery.watch(cart()), discovery.watch(Scope::everything())];
+    for watch in &mut watches {
+        let first = upstreams.recv().await.unwrap();
+        first.reset(5, [1]);
+        assert!(matches!(next(watch).await, Event::Reset(_)));
+        first.fail(down());
+        assert!(matches!(next(watch).await, Event::Stale(_)));
+    }
+    // Their jitter parts them: one comes first, and then the other does not wait any longer.
+    upstreams.recv().await.unwrap().send(Update::Progress(Revision(6)));
+    let heard = Instant::now();
+    upstreams.recv().await.unwrap().send(Update::Progress(Revision(6)));
+    assert!(heard.elapsed() < Duration::from_secs(1), "{:?}", heard.elapsed());
+    for watch in &mut watches {
+        assert!(matches!(next(watch).await, Event::Live));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{self, Instant},
 };
 
@@ -34,6 +34,7 @@ pub(super) async fn run(
     ttl: Option<Duration>,
     inbox: mpsc::UnboundedReceiver<Command>,
     load: Arc<AtomicUsize>,
+    contact: Arc<Notify>,
 ) {
     let keeper = Keeper {
         lease: ttl.map(|ttl| Lease {
@@ -47,6 +48,7 @@ pub(super) async fn run(
         backend,
         backoff,
         load,
+        contact,
         slots: HashMap::new(),
         waiting: BTreeSet::new(),
         writes: FuturesUnordered::new(),
@@ -63,6 +65,8 @@ struct Keeper {
     backend: Arc<dyn Backend>,
     backoff: Backoff,
     load: Arc<AtomicUsize>,
+    /// Rung when the backend answers again.
+    contact: Arc<Notify>,
     /// `None` for permanent registrations.
     lease: Option<Lease>,
     /// The grant or renewal under way.
@@ -390,7 +394,9 @@ impl Keeper {
             LeaseReply::Granted { sent, outcome: Ok(Grant { id, ttl }) } => {
                 lease.held = Some(Held { id, granted: sent, ttl, deadline: sent + ttl, proof: self.sent });
                 lease.due = again.unwrap_or(sent + ttl / 3);
-                lease.trouble = None;
+                if lease.trouble.take().is_some() {
+                    self.contact.notify_waiters();
+                }
                 self.advance_all();
             }
             LeaseReply::Granted { outcome: Err(error), .. } => {
@@ -411,6 +417,7 @@ impl Keeper {
                     lease.due = again.unwrap_or(sent + ttl / 3);
                 }
                 if lease.trouble.take().is_some() {
+                    self.contact.notify_waiters();
                     self.report_all();
                 }
             }

@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{self, Instant},
 };
 
@@ -34,11 +34,18 @@ pub(crate) struct Keepers {
     backoff: Backoff,
     /// By ttl. Registrations keep their keeper alive; here we only know where it is.
     by_ttl: Mutex<HashMap<Option<Duration>, Vec<Weak<Keeper>>>>,
+    /// Rung when the backend answers again behind an outage, by whoever learns of it first.
+    contact: Arc<Notify>,
 }
 
 impl Keepers {
     pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff) -> Self {
-        Self { backend, backoff, by_ttl: Mutex::default() }
+        Self { backend, backoff, by_ttl: Mutex::default(), contact: Arc::default() }
+    }
+
+    /// Tells those who wait for the backend that it answers again: they need not sit out their pauses.
+    pub(crate) fn contact(&self) -> &Notify {
+        &self.contact
     }
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
@@ -56,7 +63,9 @@ impl Keepers {
         let keeper = keeper.unwrap_or_else(|| {
             let (commands, inbox) = mpsc::unbounded_channel();
             let keeper = Arc::new(Keeper { commands, load: Arc::default() });
-            tokio::spawn(keeper::run(self.backend.clone(), self.backoff, ttl, inbox, keeper.load.clone()));
+            let contact = self.contact.clone();
+            let load = keeper.load.clone();
+            tokio::spawn(keeper::run(self.backend.clone(), self.backoff, ttl, inbox, load, contact));
             keepers.push(Arc::downgrade(&keeper));
             keeper
         });

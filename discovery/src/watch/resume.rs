@@ -31,31 +31,40 @@ impl Resume {
     /// Runs until the topic is gone or there is no point in going on.
     ///
     /// Each round is the same, the first one included: open the watch behind what is known, pass on what it says,
-    /// report its end, wait. Whether a round continues or starts over is the backend's to say, by its first item.
+    /// report its end, wait, but no longer than until somebody else has heard of the backend. Whether a round continues or starts over is the backend's to say, by its first item.
     pub(super) async fn run(self) {
         let mut attempts = self.backoff.start();
         let mut ended = Instant::now();
+        let mut is_away = false;
         loop {
             let Some(after) = self.topic.upgrade().map(|topic| topic.revision()) else { return };
             let (mut item, mut updates) = self.open(after, ended).await;
             let error = loop {
                 let Some(topic) = self.topic.upgrade() else { return };
                 match item {
-                    Some(Ok(update)) => topic.take(update),
+                    Some(Ok(update)) => {
+                        topic.take(update);
+                        if std::mem::take(&mut is_away) {
+                            self.keepers.contact().notify_waiters();
+                        }
+                    }
                     Some(Err(error)) => break error,
                     None => break Error::new(ErrorKind::Unavailable, "the watch ended without a word"),
                 }
                 drop(topic);
                 item = next(&mut updates).await;
             };
-            ended = Instant::now();
+            (ended, is_away) = (Instant::now(), true);
             // Release what the old watch holds on the server before the new one asks for the same.
             drop(updates);
             match self.topic.upgrade() {
                 Some(topic) if topic.fail(error) => {}
                 _ => return,
             }
-            time::sleep(attempts.next_delay()).await;
+            tokio::select! {
+                () = time::sleep(attempts.next_delay()) => {}
+                () = self.keepers.contact().notified() => {}
+            }
         }
     }
 
