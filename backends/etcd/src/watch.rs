@@ -230,7 +230,13 @@ impl Watch {
 
     fn broken(&self, error: etcd_client::Error) -> Error {
         self.connection.give_up();
-        Error::from(Trouble::from(error)).not_applied()
+        let trouble = Trouble::from(error);
+        if trouble.is_answer() {
+            return Error::from(trouble).not_applied();
+        }
+        let message =
+            format!("the connection to {} broke; changes may have been missed", self.connection.address());
+        Error::new(ErrorKind::Unavailable, message).not_applied().with_source(Error::from(trouble))
     }
 }
 

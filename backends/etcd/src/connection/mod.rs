@@ -64,6 +64,11 @@ impl Connection {
         }
     }
 
+    /// `host:port` of the member.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn kv(&self) -> KvClient {
         self.kv.clone()
     }

@@ -6,7 +6,7 @@ use discovery::conformance::stage::{BRIEF, STEADY, Stage, eventually, service, s
 use discovery_testbed::Port;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{self, cleared, connect};
+use crate::stage::{self, cleared, connect, noticed};
 
 #[tokio::test]
 async fn the_leader_dies_and_nobody_leaves() {
@@ -53,7 +53,7 @@ async fn a_member_in_the_minority_is_left() {
     for other in &cluster.servers()[1..] {
         other.kill().unwrap();
     }
-    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    noticed(stage.owner()).await;
     let freshness = stage.owner().view().freshness();
     let error = soon("an answer", stage.owner().discovery().lookup(&service())).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("leader"), "{error}; {freshness:?}");
@@ -75,11 +75,9 @@ async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
     for lost in [leader, follower] {
         cluster.servers()[lost].kill().unwrap();
     }
-    eventually("both notice", async || {
-        let live = stage.clients().into_iter().filter(|client| !client.is_stale()).count();
-        (live > 0).then(|| format!("{live} do not"))
-    })
-    .await;
+    for client in stage.clients() {
+        noticed(client).await;
+    }
     // The server that is left goes on trying, and so do its clients.
     sleep(BRIEF).await;
     for lost in [leader, follower] {

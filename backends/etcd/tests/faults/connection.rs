@@ -10,7 +10,7 @@ use discovery::{
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::{self, cleared, compact, requests};
+use crate::stage::{self, cleared, compact, noticed, requests};
 
 #[tokio::test]
 async fn a_cut_is_one_outage_and_nobody_leaves() {
@@ -43,7 +43,7 @@ async fn silence_is_noticed_and_ends_before_the_lease() {
     let Some((server, proxy, mut stage)) = staged else { return };
     proxy.black_hole().await;
     let start = Instant::now();
-    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    noticed(stage.owner()).await;
     let bound = stage.owner().discovery().info().capabilities().detects_silence_within;
     assert!(start.elapsed() < bound + BRIEF / 5, "{:?}, but the bound is {bound:?}", start.elapsed());
     proxy.pass().await;
@@ -85,7 +85,7 @@ async fn behind_a_cut_only_what_was_missed_is_read() {
     let sent = server.metric("etcd_network_client_grpc_sent_bytes_total").await.unwrap();
 
     proxy.refuse().await;
-    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    noticed(stage.owner()).await;
     soon("to be deregistered", leaving.deregister()).await.unwrap();
     proxy.pass().await;
     let truth = stage.wanted();
@@ -104,7 +104,7 @@ async fn behind_a_cut_only_what_was_missed_is_read() {
 async fn what_was_compacted_during_an_outage_is_read_again() {
     let Some((server, proxy, mut stage)) = stage::behind_a_line(STEADY).await else { return };
     proxy.refuse().await;
-    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    noticed(stage.owner()).await;
     let left = stage.witness_mut().release(3);
     soon("to be deregistered", left.deregister()).await.unwrap();
     stage.witness_mut().populate(10..15).await;

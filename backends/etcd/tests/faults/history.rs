@@ -6,7 +6,7 @@ use discovery::{
 };
 use discovery_testbed::{Etcd, Proxy};
 
-use crate::stage::{self, cleared, connect};
+use crate::stage::{self, cleared, connect, noticed};
 
 fn expect_restart(stage: &Stage) {
     for client in stage.clients() {
@@ -60,7 +60,7 @@ async fn a_wiped_server_that_looks_the_same_is_noticed() {
     let before = header(&server).await;
 
     proxy.refuse().await;
-    eventually("the owner notices", async || (!stage.owner().is_stale()).then(|| "live".into())).await;
+    noticed(stage.owner()).await;
     expect_restart(&stage);
     server.wipe().await.unwrap();
     let mut stranger = stage::stranger(&server).await;

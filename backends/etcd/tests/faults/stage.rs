@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery::{
     Backoff, Connectors, Discovery,
-    conformance::stage::{Client, STEADY, Stage},
+    conformance::stage::{Client, STEADY, Stage, eventually},
 };
 use discovery_testbed::{Etcd, EtcdCluster, Proxy};
 
@@ -71,6 +71,15 @@ pub(crate) async fn cluster() -> Option<EtcdCluster> {
 /// A client that knows nothing of this crate.
 pub(crate) async fn stranger(server: &Etcd) -> etcd_client::Client {
     etcd_client::Client::connect([server.connect_string()], None).await.unwrap()
+}
+
+/// Waits until a client has noticed that it is cut off, on all of its watches: each has a stream of its own.
+pub(crate) async fn noticed(client: &Client) {
+    eventually("the outage is noticed", async || {
+        let (view, watch) = (client.view().freshness().is_live(), !client.history().is_stale());
+        (view || watch).then(|| format!("live are view: {view}, watch: {watch}"))
+    })
+    .await;
 }
 
 /// Has the server forget everything up to now.
