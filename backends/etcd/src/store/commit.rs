@@ -8,7 +8,9 @@ use discovery::{
 };
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp, TxnOpResponse};
 
-use super::{Store, revision};
+use tokio::time::Instant;
+
+use super::{Store, batch::is_sociable, revision};
 use crate::{lease::Pledge, path::Layout};
 
 /// How often a transaction starts over because a fence was moved while it was on its way.
@@ -17,11 +19,27 @@ const ATTEMPTS: usize = 8;
 impl Store {
     /// Carries out a transaction.
     pub(super) async fn apply(&self, txn: &Txn) -> Result<Revision> {
-        let cluster = &self.cluster;
-        txn.check(cluster.config().max_record())?;
+        txn.check(self.cluster.config().max_record())?;
         Layout::check_txn(txn)?;
+        let deadline = self.cluster.deadline();
+        if is_sociable(txn) {
+            // Whoever gives up leaves a doubt, whatever becomes of the others.
+            let mut pledge = self.leases.pledge(&leases_of(txn))?;
+            let outcome = self.apply_together(txn, deadline).await;
+            if outcome.as_ref().err().is_none_or(|error| error.outcome() == Outcome::NotApplied) {
+                pledge.settle();
+            }
+            if let Some(revision) = outcome? {
+                return Ok(revision);
+            }
+        }
+        self.apply_alone(txn, deadline).await
+    }
+
+    /// Carries out a transaction with a request of its own.
+    pub(super) async fn apply_alone(&self, txn: &Txn, deadline: Instant) -> Result<Revision> {
+        let cluster = &self.cluster;
         let leases = leases_of(txn);
-        let deadline = cluster.deadline();
         let connection = cluster.connection(deadline).await?;
         let _place = cluster.admit(deadline).await?;
         for _ in 0..ATTEMPTS {

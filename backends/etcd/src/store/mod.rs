@@ -11,6 +11,7 @@
 //! All reads are linearizable, so one handle never goes back in time and sees its own writes, whatever member it is
 //! connected to.
 
+mod batch;
 mod commit;
 mod scan;
 
@@ -24,6 +25,7 @@ use discovery::{
 };
 use etcd_client::KeyValue;
 
+use self::batch::Batches;
 use crate::{config::EtcdConfig, connection::Cluster, error::named, lease::LeaseBook, watch};
 
 /// The store behind one handle; its watches share what they need and go on without it.
@@ -31,13 +33,14 @@ use crate::{config::EtcdConfig, connection::Cluster, error::named, lease::LeaseB
 pub(crate) struct Store {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) leases: Arc<LeaseBook>,
+    batches: Arc<Batches>,
 }
 
 impl Store {
     pub(crate) fn new(config: EtcdConfig) -> Self {
         let cluster = Arc::new(Cluster::new(config));
         let leases = Arc::new(LeaseBook::new(cluster.history().clone()));
-        Self { cluster, leases }
+        Self { cluster, leases, batches: Arc::default() }
     }
 
     /// What etcd has under a key, as an entry. `None` for what is not one: a key of others, or a value of nothing.

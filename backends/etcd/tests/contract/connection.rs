@@ -6,13 +6,14 @@ use discovery::{Backend, Error, ErrorKind, Outcome, kv::Txn};
 use discovery_etcd::{Etcd as Backed, EtcdConfig, Tls};
 use discovery_testbed::{Certificates, Etcd, Port, ZooKeeper};
 use discovery_zk::{Zk, ZkConfig};
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::Instant,
 };
 
-use crate::common::{etcd, etcd_at, eventually, key, kv, stranger};
+use crate::common::{etcd, etcd_at, eventually, key, kv, soon, stranger};
 
 /// What a handle at this locator is told.
 async fn told(locator: &str) -> Error {
@@ -207,9 +208,19 @@ async fn a_handle_outlives_the_runtime_that_it_was_first_used_on() {
     let first = etcd.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { kv(&first).commit(Txn::new().put(&key("a"), "1")).await.unwrap() });
+        runtime.block_on(async {
+            kv(&first).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
+            // More than are sent at a time, and stopped on their way.
+            for n in 0..20 {
+                let new = key(&format!("b/{n}"));
+                let stopped = kv(&first).commit(Txn::new().absent(&new).put(&new, "1"));
+                assert!(stopped.now_or_never().is_none());
+            }
+        });
     })
     .join()
     .unwrap();
     eventually("it works again", async || kv(&etcd).get(&key("a")).await.is_ok()).await;
+    let new = key("c");
+    soon("to be created", kv(&etcd).commit(Txn::new().absent(&new).put(&new, "1"))).await.unwrap();
 }

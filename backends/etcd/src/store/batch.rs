@@ -1,0 +1,257 @@
+//! Entries that come to be, or go, at the same time do so with one request.
+//!
+//! A process that starts registers everything it has at once, each entry with a transaction of its own. As one
+//! transaction they cost the server a fraction. Nobody waits for company: what has gathered while earlier batches were
+//! under way makes up the next one.
+//!
+//! Only transactions that are hardly ever refused go together, for a refusal is for all of them, and then each has to
+//! be sent on its own.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use discovery::{
+    Error, ErrorKind, Outcome, Result, Revision,
+    kv::{Guard, Op, Txn},
+};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use super::Store;
+
+/// How many guards and operations and how many bytes of values a batch has at most: less than a server takes.
+const SIZE: usize = 100;
+const BYTES: usize = 256 * 1024;
+
+/// How many batches may be under way.
+const UNDER_WAY: usize = 4;
+
+/// What waits to be sent.
+#[derive(Default)]
+pub(super) struct Batches {
+    /// Held for single looks, never across an `await`.
+    queue: Mutex<Queue>,
+    /// The batches under way.
+    senders: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Member>,
+    senders: usize,
+}
+
+struct Member {
+    txn: Txn,
+    /// `None` if it has to go on its own.
+    answer: oneshot::Sender<Result<Option<Revision>>>,
+}
+
+impl Store {
+    /// Carries out a transaction together with others. `None` if that was not possible and nothing was done: something
+    /// was in the way of this transaction, or of one that went with it.
+    ///
+    /// A caller who gives up leaves the batch as it is.
+    pub(super) async fn apply_together(&self, txn: &Txn, deadline: Instant) -> Result<Option<Revision>> {
+        let (answer, answered) = oneshot::channel();
+        let is_short_of_senders = {
+            let mut queue = lock(&self.batches.queue);
+            queue.waiting.push_back(Member { txn: txn.clone(), answer });
+            let is_short = queue.senders < UNDER_WAY;
+            queue.senders += usize::from(is_short);
+            is_short
+        };
+        if is_short_of_senders {
+            let mut senders = lock(&self.batches.senders);
+            while senders.try_join_next().is_some() {}
+            let seat = Seat { batches: self.batches.clone(), is_taken: true };
+            senders.spawn(self.clone().send_batches(seat));
+        }
+        match timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
+        }
+    }
+
+    /// Sends batches until nothing waits.
+    async fn send_batches(self, mut seat: Seat) {
+        while let Some(batch) = seat.next_batch() {
+            let outcome = self.apply_alone(&together(&batch), self.cluster.deadline()).await;
+            let outcome = match outcome {
+                Ok(revision) => Ok(Some(revision)),
+                // What is wrong with one must not befall the others: each on its own, then.
+                Err(error) if is_personal(&error) => Ok(None),
+                Err(error) => Err(error),
+            };
+            for member in batch {
+                // Who no longer waits does not need to know.
+                let _ = member.answer.send(outcome.clone());
+            }
+        }
+    }
+}
+
+/// The right to send, which counts until nothing waits, or until the task that has it is stopped with its runtime.
+struct Seat {
+    batches: Arc<Batches>,
+    is_taken: bool,
+}
+
+impl Seat {
+    /// What waits, as much as fits; `None` if nothing does, and then the seat is free.
+    fn next_batch(&mut self) -> Option<Vec<Member>> {
+        let mut queue = lock(&self.batches.queue);
+        let batch = queue.next_batch();
+        if batch.is_none() {
+            // Under the same lock: who waits from now on finds a seat free.
+            self.is_taken = false;
+            queue.senders -= 1;
+        }
+        batch
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.is_taken {
+            lock(&self.batches.queue).senders -= 1;
+        }
+    }
+}
+
+impl Queue {
+    /// What waits, as much as fits.
+    fn next_batch(&mut self) -> Option<Vec<Member>> {
+        let mut batch = Vec::new();
+        let (mut size, mut bytes, mut keys) = (0, 0, BTreeSet::new());
+        while let Some(member) = self.waiting.front() {
+            // What its caller has given up must not take effect later, when a renewal has proved that it did not.
+            if member.answer.is_closed() {
+                self.waiting.pop_front();
+                continue;
+            }
+            size += member.txn.guards().len() + member.txn.ops().len();
+            bytes += member.txn.ops().iter().map(bytes_of).sum::<usize>();
+            let fits = size <= SIZE && bytes <= BYTES;
+            // Two that want the same key would both fail.
+            let clashes = member.txn.ops().iter().any(|op| !keys.insert(op.key().clone()));
+            if !batch.is_empty() && (!fits || clashes) {
+                break;
+            }
+            batch.extend(self.waiting.pop_front());
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+/// Whether a transaction is fit for company: it only creates entries that must not be there, or deletes what must be as
+/// it was, each with a guard of its own.
+pub(super) fn is_sociable(txn: &Txn) -> bool {
+    let fits = |op: &Op| {
+        let guard = txn.guards().iter().find(|guard| guard.key() == op.key());
+        matches!(
+            (op, guard),
+            (Op::Put { .. }, Some(Guard::Absent(_))) | (Op::Delete(_), Some(Guard::Unmodified(..)))
+        )
+    };
+    txn.guards().len() == txn.ops().len() && txn.ops().iter().all(fits)
+}
+
+/// All of a batch as one transaction.
+fn together(batch: &[Member]) -> Txn {
+    batch.iter().fold(Txn::new(), |all, member| {
+        let all = member.txn.guards().iter().cloned().fold(all, Txn::guard);
+        member.txn.ops().iter().cloned().fold(all, Txn::op)
+    })
+}
+
+/// Whether an error may be about one member of a batch only: the server has refused.
+fn is_personal(error: &Error) -> bool {
+    !error.is_transient() && error.outcome() == Outcome::NotApplied
+}
+
+fn bytes_of(op: &Op) -> usize {
+    match op {
+        Op::Put { value, .. } => value.len(),
+        Op::Delete(_) => 0,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No step leaves the queue half-changed, so a panic elsewhere under the lock does no harm.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery::kv::Key;
+
+    use super::*;
+
+    fn key(n: usize) -> Key {
+        format!("a/{n}").parse().unwrap()
+    }
+
+    fn member(txn: Txn) -> (Member, oneshot::Receiver<Result<Option<Revision>>>) {
+        let (answer, answered) = oneshot::channel();
+        (Member { txn, answer }, answered)
+    }
+
+    #[test]
+    fn only_what_is_hardly_ever_refused_is_sociable() {
+        let (a, b) = (key(1), key(2));
+        let unmodified = |key: &Key| Guard::Unmodified(key.clone(), Revision(1));
+        assert!(is_sociable(&Txn::new().absent(&a).put(&a, "1")));
+        assert!(is_sociable(&Txn::new().guard(unmodified(&a)).delete(&a).absent(&b).put(&b, "1")));
+        for other in [
+            Txn::new().put(&a, "1"),
+            Txn::new().delete(&a),
+            Txn::new().guard(unmodified(&a)).put(&a, "1"),
+            Txn::new().absent(&b).put(&a, "1"),
+            Txn::new().absent(&a).put(&a, "1").delete(&b),
+            Txn::new().absent(&a).absent(&b).put(&a, "1"),
+            Txn::new().guard(Guard::Alive(a.clone(), Revision(1))).delete(&a),
+        ] {
+            assert!(!is_sociable(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_what_fits_and_leaves_out_who_has_left() {
+        let mut queue = Queue::default();
+        let mut waiting = Vec::new();
+        for n in [0, 1, 2, 1, 3] {
+            let (member, answered) = member(Txn::new().absent(&key(n)).put(&key(n), "1"));
+            queue.waiting.push_back(member);
+            waiting.push(answered);
+        }
+        waiting.remove(0);
+        let keys = |batch: Option<Vec<Member>>| {
+            together(&batch.unwrap()).ops().iter().map(|op| op.key().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(queue.next_batch()), [key(1), key(2)], "0 has left, and 1 is there already");
+        assert_eq!(keys(queue.next_batch()), [key(1), key(3)]);
+        assert!(queue.next_batch().is_none());
+
+        for n in 0..80 {
+            queue.waiting.push_back(member(Txn::new().absent(&key(n)).put(&key(n), "1")).0);
+        }
+        queue.waiting.iter_mut().for_each(|waits| {
+            let (member, answered) = member(waits.txn.clone());
+            *waits = member;
+            waiting.push(answered);
+        });
+        assert_eq!(queue.next_batch().unwrap().len(), 50);
+        // One that is too large for company goes alone.
+        let (large, _answered) = member(Txn::new().absent(&key(99)).put(&key(99), vec![1; BYTES + 1]));
+        queue.waiting.push_front(large);
+        assert_eq!(queue.next_batch().unwrap().len(), 1);
+        assert_eq!(queue.next_batch().unwrap().len(), 30);
+    }
+}
