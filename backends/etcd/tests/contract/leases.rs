@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use discovery::{ErrorKind, Leases, Outcome, kv::Txn};
+use discovery::{ErrorKind, Outcome, kv::Txn};
 use discovery_testbed::{Etcd, Proxy};
 use etcd_client::GetOptions;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
+use tokio::time::Instant;
 
-use crate::common::{etcd, etcd_at, eventually, key, kv, leases, soon, stranger};
+use crate::common::{etcd, etcd_at, eventually, everything, key, kv, leases, listed, soon, stranger};
 
 #[tokio::test]
 async fn a_ttl_is_rounded_up() {
@@ -37,40 +38,39 @@ async fn a_transaction_may_bind_to_several_leases() {
     assert_eq!(kv(&etcd).get(&key("b")).await.unwrap().unwrap().lease, Some(two));
 }
 
-/// What was sent and never answered may arrive at any time, until the lease is renewed.
+/// What was sent and never answered may arrive at any time, on a connection that was given up, until the lease is
+/// renewed.
 #[tokio::test]
 async fn a_renewal_keeps_late_writes_out() {
-    const WRITES: usize = 50;
+    const WRITES: usize = 10;
+    const LATE: Duration = Duration::from_secs(3);
     let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
-    let line = Proxy::start(server.address()).unwrap();
-    let etcd = etcd_at(&format!("{}/cn?call_timeout=500ms", line.address()));
+    let [slow, quick] = [(); 2].map(|()| Proxy::start(server.address()).unwrap());
+    quick.refuse().await;
+    let etcd = etcd_at(&format!("{},{}/cn?call_timeout=500ms", slow.address(), quick.address()));
     let lease = leases(&etcd).grant(Duration::from_secs(60)).await.unwrap().id;
-    line.black_hole().await;
+    let transactions = async || {
+        let label = "grpc_method=\"Txn\"";
+        server.metric_labelled("grpc_server_handled_total", label).await.unwrap()
+    };
+    let before = transactions().await;
+    slow.delay(LATE, Duration::ZERO).await;
+    quick.pass().await;
+    let late = Instant::now() + LATE;
     let keys: Vec<_> = (0..WRITES).map(|n| key(&format!("a/{n}"))).collect();
-    let txn = |n: usize| Txn::new().absent(&keys[n]).put_leased(&keys[n], "late", lease);
-    for outcome in join_all((0..WRITES).map(|n| kv(&etcd).commit(txn(n)))).await {
+    let write = |key| kv(&etcd).commit(Txn::new().put_leased(key, "late", lease));
+    for outcome in join_all(keys.iter().map(write)).await {
         assert_eq!(outcome.unwrap_err().outcome(), Outcome::Unknown);
     }
-    // Another connection is made, behind which the first one lets go of what it holds.
-    line.pass().await;
-    let renewed = async || leases(&etcd).renew(lease).await.is_ok();
-    eventually("the lease to be renewed", renewed).await;
-    let there: Vec<_> = kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries;
-    let later = async || {
-        let now = kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries;
-        assert_eq!(now.len(), there.len(), "something arrived behind the renewal");
-    };
-    for _ in 0..20 {
-        later().await;
-        kv(&etcd).commit(Txn::new().put(&key("time/passes"), "1")).await.unwrap();
-        kv(&etcd).commit(Txn::new().delete(&key("time/passes"))).await.unwrap();
-    }
+    eventually("the lease to be renewed", async || leases(&etcd).renew(lease).await.is_ok()).await;
+    assert!(Instant::now() < late && listed(&etcd, &everything()).await.is_empty());
+    // One was for the fence.
+    let all = before + 1.0 + 10.0;
+    eventually("all writes to have arrived", async || transactions().await >= all).await;
+    assert_eq!(listed(&etcd, &everything()).await, [""; 0], "arrived behind the renewal");
     // What is written from now on is as good as ever.
-    let here: Vec<_> = there.iter().map(|entry| entry.key.clone()).collect();
-    let free = keys.iter().find(|key| !here.contains(key)).cloned().unwrap_or_else(|| key("b"));
-    kv(&etcd).commit(Txn::new().absent(&free).put_leased(&free, "1", lease)).await.unwrap();
-    leases(&etcd).revoke(lease).await.unwrap();
-    assert!(kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries.is_empty());
+    write(&keys[0]).await.unwrap();
+    assert_eq!(listed(&etcd, &everything()).await, ["a/0=late"]);
 }
 
 /// The fence is not there unless it has to be, is nobody's entry, and goes with its lease.
@@ -107,7 +107,7 @@ async fn a_fence_is_put_up_only_in_doubt() {
         assert_eq!(fences().await, [round]);
         kv(&etcd).commit(Txn::new().put_leased(&key("a"), "3", lease)).await.unwrap();
     }
-    assert_eq!(kv(&etcd).scan(&crate::common::everything()).await.unwrap().entries.len(), 1);
+    assert_eq!(kv(&etcd).scan(&everything()).await.unwrap().entries.len(), 1);
     leases(&etcd).revoke(lease).await.unwrap();
     assert_eq!(fences().await, [0; 0]);
 }
@@ -126,11 +126,10 @@ async fn fences_that_move_are_no_obstacle_to_those_who_write() {
     let doubts = async {
         for n in 0..100 {
             let given_up = kv(&etcd).commit(Txn::new().put_leased(&key("b"), n.to_string(), lease));
-            let _ = futures_util::FutureExt::now_or_never(given_up);
+            let _ = given_up.now_or_never();
             leases(&etcd).renew(lease).await.unwrap();
         }
     };
     soon("all of it", async { tokio::join!(writes, doubts) }).await;
     assert_eq!(&kv(&etcd).get(&key("a")).await.unwrap().unwrap().value[..], b"299");
-    let _: &dyn Leases = leases(&etcd);
 }
