@@ -15,6 +15,7 @@ again package test times="20":
 # The conformance tables, after a deliberate change.
 bless:
     DISCOVERY_BLESS=1 cargo test --workspace --all-features conformance
+    scripts/conformance-table
 
 # Beside the raw clients.
 bench:

@@ -240,7 +240,8 @@ impl Registration {
     /// # Errors
     ///
     /// What the backend refuses. Being out of reach is no refusal: the future waits, at most until the lease must
-    /// have ended.
+    /// have ended. (A backend that was down for that long may yet show the entry for one more ttl when it is back, if it
+    /// gives leases their time again, as etcd does.)
     ///
     /// # Cancel safety
     ///

@@ -24,9 +24,14 @@ use crate::{Error, Result};
 /// ```
 pub fn side_by_side(backends: &[(&str, &str)]) -> Result<String> {
     let names: Vec<_> = backends.iter().map(|(name, _)| *name).collect();
-    let outcomes: Vec<_> = backends.iter().map(|(_, text)| outcomes(text)).collect();
+    let outcomes: Vec<_> = backends.iter().map(|(_, text)| self::outcomes(text)).collect();
     let mut notes = Vec::new();
     let mut table = String::new();
+    line(&mut table, &format!("\n| | {} |\n|{}", names.join(" | "), " --- |".repeat(1 + names.len())));
+    let applies =
+        |outcomes: &BTreeMap<_, _>| outcomes.values().filter(|outcome| **outcome == "applies").count();
+    let counts: Vec<_> = outcomes.iter().map(|outcomes| applies(outcomes).to_string()).collect();
+    line(&mut table, &format!("| of {} checks apply | {} |", Check::all().len(), counts.join(" | ")));
     let mut group = "";
     for check in Check::all() {
         if check.group() != group {
