@@ -147,9 +147,6 @@ fn answered(status: &Status) -> Error {
             ErrorKind::Denied,
             "the server's space is used up; compact and defragment it, and disarm its alarm",
         ),
-        _ if says("revision has been compacted") => {
-            (ErrorKind::Unavailable, "what was asked for has been compacted meanwhile; try again")
-        }
         Code::Unimplemented => {
             (ErrorKind::Unsupported, "the server is too old for it; etcd 3.4 or later is needed")
         }
@@ -159,9 +156,9 @@ fn answered(status: &Status) -> Error {
         Code::Unavailable | Code::DeadlineExceeded => {
             return Error::new(ErrorKind::Unavailable, "the cluster did not come to a decision in time");
         }
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::NotFound => {
-            (ErrorKind::Invalid, "the server refuses the request")
-        }
+        // Compacted meanwhile, or of a history that is no more.
+        Code::OutOfRange => (ErrorKind::Unavailable, "the server does not know that revision; try again"),
+        Code::InvalidArgument => (ErrorKind::Invalid, "the server refuses the request"),
         _ => return Error::new(ErrorKind::Other, "the server answered with an error that is not known here"),
     };
     Error::new(kind, message).not_applied()

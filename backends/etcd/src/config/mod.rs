@@ -19,7 +19,7 @@ const RECORD_MAX: usize = 1_000_000;
 
 /// How much a stream may have under way before its reader has to ask for more. Small, so that a watch that nobody reads
 /// keeps little; a message of any size passes through.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// The same for all streams of a connection: so much that those that nobody reads cannot stop the others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

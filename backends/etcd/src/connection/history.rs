@@ -50,6 +50,18 @@ pub(super) enum Recall {
     Unknown,
 }
 
+/// What a new connection says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    /// The id of its cluster.
+    pub(super) cluster: u64,
+    /// The newest revision that was met before it was asked.
+    pub(super) known: i64,
+    /// The revision of the cluster when it was asked, if we may know it.
+    pub(super) now: Option<i64>,
+    pub(super) recall: Recall,
+}
+
 impl History {
     /// Notes the revision of an answer.
     pub(crate) fn met(&self, header: Option<&ResponseHeader>) {
@@ -68,18 +80,18 @@ impl History {
         }
     }
 
-    /// What to ask a new connection for.
-    pub(super) fn witness(&self) -> Option<Witness> {
-        self.seen().witness.clone()
+    /// What a new connection has to live up to: the newest revision, and the witness.
+    pub(super) fn known(&self) -> (i64, Option<Witness>) {
+        let seen = self.seen();
+        (seen.newest, seen.witness.clone())
     }
 
-    /// Takes in what a new connection says of itself, and whether it knows the witness.
-    pub(super) fn resume(&self, header: &ResponseHeader, recall: Recall) {
-        let (cluster, now) = (header.cluster_id(), header.revision());
+    /// Takes in what a new connection says of itself.
+    pub(super) fn resume(&self, Claim { cluster, known, now, recall }: Claim) {
         let mut seen = self.seen();
         let is_other = recall == Recall::Different
             || seen.cluster.is_some_and(|known| known != cluster)
-            || now < seen.newest;
+            || now.is_some_and(|now| now < known);
         if seen.newest > 0 && (is_other || recall == Recall::Unknown) {
             tracing::info!(
                 before = seen.newest,
@@ -100,7 +112,7 @@ impl History {
             seen.newest = 0;
         }
         seen.cluster = Some(cluster);
-        seen.newest = seen.newest.max(now);
+        seen.newest = seen.newest.max(now.unwrap_or_default());
     }
 
     /// Whether a watch may continue behind a revision, provided that the cluster has come to it.
@@ -116,5 +128,47 @@ impl History {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // No step leaves it half-changed, so a panic elsewhere under the lock does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAME: Claim = Claim { cluster: 1, known: 10, now: Some(12), recall: Recall::Same };
+
+    /// What is left of a history up to revision 10 behind another connection: the era, and whether 10 and 13 are
+    /// continued from.
+    fn behind(claim: Claim) -> (u64, bool, bool) {
+        let history = History::default();
+        history.resume(Claim { known: 0, now: Some(3), recall: Recall::Unknown, ..SAME });
+        history.witnessed(b"/a", &Bytes::from_static(b"1"), 10);
+        assert_eq!(history.known().0, 10);
+        history.resume(claim);
+        (history.era(), history.is_trusted(10), history.is_trusted(13))
+    }
+
+    #[test]
+    fn what_is_known_is_continued_from() {
+        assert_eq!(behind(SAME), (0, true, true));
+        // An answer of the connection before came in between.
+        assert_eq!(behind(Claim { known: 9, now: Some(9), ..SAME }), (0, true, true));
+    }
+
+    #[test]
+    fn what_nobody_remembers_is_read_again_and_that_is_all() {
+        assert_eq!(behind(Claim { recall: Recall::Unknown, ..SAME }), (0, false, true));
+        assert_eq!(behind(Claim { recall: Recall::Unknown, now: None, ..SAME }), (0, false, true));
+    }
+
+    #[test]
+    fn another_history_is_another_era() {
+        for other in [
+            Claim { recall: Recall::Different, ..SAME },
+            Claim { cluster: 2, ..SAME },
+            Claim { now: Some(9), recall: Recall::Unknown, ..SAME },
+        ] {
+            assert_eq!(behind(other), (1, false, true), "{other:?}");
+        }
     }
 }

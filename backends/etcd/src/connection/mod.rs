@@ -81,7 +81,7 @@ impl Connection {
         self.watch.clone()
     }
 
-    /// The answer to a request. Whoever gets none makes this connection the last resort of nobody.
+    /// The answer to a request. Whoever gets none has the next caller open another connection.
     pub(crate) async fn call<T>(
         &self,
         deadline: Instant,

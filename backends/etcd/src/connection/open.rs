@@ -1,9 +1,9 @@
 //! Opening a connection: to the first member that answers as it should.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use discovery::{Error, ErrorKind, Result};
-use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KeyValue, ResponseHeader};
+use etcd_client::{Channel, Client, ConnectOptions, GetOptions, GetResponse, KeyValue, ResponseHeader};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
@@ -11,7 +11,7 @@ use tower::service_fn;
 
 use super::{
     Connection,
-    history::{History, Recall},
+    history::{Claim, History, Recall, Witness},
     stream::{Objection, Stream},
 };
 use crate::{
@@ -80,11 +80,10 @@ async fn connect(config: &EtcdConfig, history: &History, server: &Server) -> Res
         return Err(unavailable("has no leader: the cluster has no majority here"));
     }
     let connection = Connection::new(server.address(), &client);
-    let (header, recall) = recall(config, history, &connection).await.map_err(refused)?;
-    // Without the right to read at the top of the namespace, what the member knows by itself must do.
-    if let Some(header) = header.as_ref().or(status.header()) {
-        history.resume(header, recall);
-    }
+    let cluster = status.header().map_or(0, ResponseHeader::cluster_id);
+    let (known, witness) = history.known();
+    let (now, recall) = recall(config, witness, &connection).await.map_err(refused)?;
+    history.resume(Claim { cluster, known, now, recall });
     Ok(connection)
 }
 
@@ -128,17 +127,19 @@ async fn log_in(config: &EtcdConfig, channel: &tonic::transport::Channel) -> Res
     }
 }
 
-/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns what the
-/// answer says of the cluster, and whether the witness is known; see [`history`](super::history).
+/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns the
+/// revision of the cluster if we have the right to read there, and whether the witness is known; see
+/// [`history`](super::history).
 async fn recall(
     config: &EtcdConfig,
-    history: &History,
+    witness: Option<Witness>,
     connection: &Connection,
-) -> Result<(Option<ResponseHeader>, Recall), Trouble> {
+) -> Result<(Option<i64>, Recall), Trouble> {
     let ask = async |path: &[u8], options: GetOptions| {
         connection.kv().get(path, Some(options)).await.map_err(Trouble::from)
     };
-    if let Some(witness) = history.witness() {
+    let now = |answer: &GetResponse| answer.header().map(ResponseHeader::revision);
+    if let Some(witness) = witness {
         let is_it = |entry: &KeyValue| {
             entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
         };
@@ -146,10 +147,10 @@ async fn recall(
         // Mostly it is there still, and then it does not matter how much is compacted.
         for (options, otherwise) in [(GetOptions::new(), None), (as_of_then, Some(Recall::Different))] {
             match ask(&witness.path, options).await {
-                Ok(mut answer) => {
+                Ok(answer) => {
                     let recall = if answer.kvs().iter().any(is_it) { Some(Recall::Same) } else { otherwise };
                     if let Some(recall) = recall {
-                        return Ok((answer.take_header(), recall));
+                        return Ok((now(&answer), recall));
                     }
                 }
                 // The witness is out of reach, not the server.
@@ -160,7 +161,7 @@ async fn recall(
     }
     let nothing = config.layout().nothing();
     match ask(nothing.as_bytes(), GetOptions::new().with_count_only()).await {
-        Ok(mut answer) => Ok((answer.take_header(), Recall::Unknown)),
+        Ok(answer) => Ok((now(&answer), Recall::Unknown)),
         Err(trouble) if trouble.is_permission_denied() => Ok((None, Recall::Unknown)),
         Err(trouble) => Err(trouble),
     }
@@ -233,7 +234,7 @@ fn no_server(config: &EtcdConfig, refusals: Vec<Refusal<'_>>) -> Error {
 }
 
 /// An error with its causes, in one line.
-fn described(error: &Error) -> impl fmt::Display {
+fn described(error: &Error) -> String {
     let mut text = error.to_string();
     let mut next = StdError::source(error);
     while let Some(cause) = next {
