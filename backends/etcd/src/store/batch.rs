@@ -1,15 +1,15 @@
 //! Entries that come to be, or go, at the same time do so with one request.
 //!
 //! A process that starts registers everything it has at once, each entry with a transaction of its own. As one
-//! transaction they cost the server a fraction. Nobody waits for company: what has gathered while earlier batches were
-//! under way makes up the next one.
+//! transaction they cost the server a fraction. Nobody waits for company: who finds a seat free goes at once and alone,
+//! and what has gathered while all seats were taken makes up the next batch.
 //!
 //! Only transactions that are hardly ever refused go together, for a refusal is for all of them, and then each has to
 //! be sent on its own.
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use discovery::{
@@ -17,6 +17,7 @@ use discovery::{
     kv::{Guard, Op, Txn},
 };
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     task::JoinSet,
     time::{Instant, timeout_at},
@@ -53,37 +54,46 @@ struct Member {
 }
 
 impl Store {
-    /// Carries out a transaction together with others. `None` if that was not possible and nothing was done: something
-    /// was in the way of this transaction, or of one that went with it.
+    /// Carries out a transaction, together with others if many come at once. `None` if that was not possible and
+    /// nothing was done: something was in the way of this transaction, or of one that went with it.
     ///
     /// A caller who gives up leaves the batch as it is.
     pub(super) async fn apply_together(&self, txn: &Txn, deadline: Instant) -> Result<Option<Revision>> {
-        let (answer, answered) = oneshot::channel();
-        let is_short_of_senders = {
+        let answered = {
             let mut queue = lock(&self.batches.queue);
-            queue.waiting.push_back(Member { txn: txn.clone(), answer });
-            let is_short = queue.senders < UNDER_WAY;
-            queue.senders += usize::from(is_short);
-            is_short
+            if queue.senders < UNDER_WAY {
+                queue.senders += 1;
+                None
+            } else {
+                let (answer, answered) = oneshot::channel();
+                queue.waiting.push_back(Member { txn: txn.clone(), answer });
+                Some(answered)
+            }
         };
-        if is_short_of_senders {
-            let mut senders = lock(&self.batches.senders);
-            while senders.try_join_next().is_some() {}
-            let seat = Seat { batches: self.batches.clone(), is_taken: true };
-            senders.spawn(self.clone().send_batches(seat));
-        }
+        let Some(answered) = answered else {
+            let _turn = Turn(Some(Seat { store: self.clone(), is_taken: true }));
+            return self.apply_alone(txn, deadline).await.map(Some);
+        };
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
             Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
         }
     }
+}
 
+/// The right to send; free again when it is dropped.
+struct Seat {
+    store: Store,
+    is_taken: bool,
+}
+
+impl Seat {
     /// Sends batches until nothing waits.
-    async fn send_batches(self, mut seat: Seat) {
-        while let Some(batch) = seat.next_batch() {
-            let outcome = self.apply_alone(&together(&batch), self.cluster.deadline()).await;
-            let outcome = match outcome {
+    async fn send_batches(mut self) {
+        while let Some(batch) = self.next_batch() {
+            let deadline = self.store.cluster.deadline();
+            let outcome = match self.store.apply_alone(&together(&batch), deadline).await {
                 Ok(revision) => Ok(Some(revision)),
                 // What is wrong with one must not befall the others: each on its own, then.
                 Err(error) if is_personal(&error) => Ok(None),
@@ -95,32 +105,53 @@ impl Store {
             }
         }
     }
-}
 
-/// The right to send, which counts until nothing waits, or until the task that has it is stopped with its runtime.
-struct Seat {
-    batches: Arc<Batches>,
-    is_taken: bool,
-}
-
-impl Seat {
     /// What waits, as much as fits; `None` if nothing does, and then the seat is free.
     fn next_batch(&mut self) -> Option<Vec<Member>> {
-        let mut queue = lock(&self.batches.queue);
+        let mut queue = lock(&self.store.batches.queue);
         let batch = queue.next_batch();
         if batch.is_none() {
-            // Under the same lock: who waits from now on finds a seat free.
+            // Under the same lock: who comes from now on finds a seat free.
             self.is_taken = false;
             queue.senders -= 1;
         }
         batch
+    }
+
+    /// Whether anything waits; if nothing does, the seat is free.
+    fn is_wanted(&mut self) -> bool {
+        let mut queue = lock(&self.store.batches.queue);
+        if queue.waiting.is_empty() {
+            self.is_taken = false;
+            queue.senders -= 1;
+        }
+        self.is_taken
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         if self.is_taken {
-            lock(&self.batches.queue).senders -= 1;
+            lock(&self.store.batches.queue).senders -= 1;
+        }
+    }
+}
+
+/// A seat for one transaction, that of a caller. When it is over, or the caller gives up, a task goes on with what has
+/// gathered meanwhile.
+struct Turn(Option<Seat>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(mut seat) = self.0.take() else { return };
+        // Without a runtime, nobody waits any more.
+        if seat.is_wanted()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let batches = seat.store.batches.clone();
+            let mut senders = lock(&batches.senders);
+            while senders.try_join_next().is_some() {}
+            senders.spawn_on(seat.send_batches(), &runtime);
         }
     }
 }
