@@ -5,23 +5,18 @@
 //! parent nodes made before the clock starts; so has ours, by one registration that stays.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
-use discovery::{Connectors, Discovery, Registration, View};
-use discovery_benches::{instance, print_ratio, service};
+use criterion::{Criterion, criterion_group, criterion_main};
+use discovery::Discovery;
+use discovery_benches::{
+    service,
+    workloads::{self, Comparison, IN_FLIGHT, RECORD, register_all, register_resident},
+};
 use discovery_testbed::ZooKeeper;
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::runtime::Runtime;
 use zookeeper_client as raw;
-
-const DATA: &[u8] = br#"{"endpoints":[{"name":"http","host":"10.11.12.13","port":8080}],"metadata":{"build":"7c1f2d9","version":"1.4.2"},"owner":"0123456789abcdef","incarnation":1234567890123456789}"#;
-
-/// How many requests an expert keeps under way: the knee of the server's curve.
-const IN_FLIGHT: usize = 256;
 
 struct Bench {
     runtime: Runtime,
@@ -41,9 +36,8 @@ impl Bench {
 
     /// A client of ours on a root of its own.
     async fn ours(&self, root: &str) -> Discovery {
-        let connectors = Connectors::new().with(discovery_zk::connector());
         let locator = format!("zk://{}/{root}", self.zk.connect_string());
-        Discovery::connect(&locator, &connectors).await.expect("a valid locator")
+        workloads::connect(discovery_zk::connector(), &locator).await
     }
 }
 
@@ -55,24 +49,10 @@ fn ephemeral() -> raw::CreateOptions<'static> {
     raw::CreateMode::Ephemeral.with_acls(raw::Acls::anyone_all())
 }
 
-async fn register(discovery: &Discovery, n: u64) -> Registration {
-    discovery.register(instance(n)).await.expect("the server is up")
-}
-
-async fn register_all(discovery: &Discovery, range: std::ops::Range<u64>) -> Vec<Registration> {
-    join_all(range.map(|n| register(discovery, n))).await
-}
-
-async fn deregister_all(registrations: Vec<Registration>) {
-    for gone in join_all(registrations.into_iter().map(Registration::deregister)).await {
-        gone.expect("the server is up");
-    }
-}
-
-async fn create_all(client: &raw::Client, dir: &str, count: usize) {
+async fn create_all(client: &raw::Client, dir: &str, count: u64) {
     let paths: Vec<_> = (0..count).map(|n| format!("{dir}/{n}")).collect();
     let options = ephemeral();
-    let created = stream::iter(&paths).map(|path| client.create(path, DATA, &options));
+    let created = stream::iter(&paths).map(|path| client.create(path, RECORD, &options));
     created
         .buffer_unordered(IN_FLIGHT)
         .for_each(|created| async {
@@ -81,7 +61,7 @@ async fn create_all(client: &raw::Client, dir: &str, count: usize) {
         .await;
 }
 
-async fn delete_all(client: &raw::Client, dir: &str, count: usize) {
+async fn delete_all(client: &raw::Client, dir: &str, count: u64) {
     let paths: Vec<_> = (0..count).map(|n| format!("{dir}/{n}")).collect();
     for deleted in join_all(paths.iter().map(|path| client.delete(path, None))).await {
         deleted.expect("the server is up");
@@ -90,46 +70,28 @@ async fn delete_all(client: &raw::Client, dir: &str, count: usize) {
 
 /// 1,000 instances of one process, as fast as they go.
 fn registration(criterion: &mut Criterion) {
-    const COUNT: usize = 1000;
+    const COUNT: u64 = 1000;
     let Some(bench) = Bench::start() else { return };
-    let mut group = criterion.benchmark_group("zk_register_1000");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(8));
+    let time = Duration::from_secs(8);
+    let mut comparison = Comparison::new(criterion, "zk_register_1000", time, &bench.runtime);
 
     let client = bench.runtime.block_on(bench.raw());
     bench.runtime.block_on(client.create("/raw", b"", &permanent())).expect("the server is up");
-    group.bench_function("raw", |bencher| {
-        bencher.iter_custom(|rounds| {
-            bench.runtime.block_on(async {
-                let mut took = Duration::ZERO;
-                for _ in 0..rounds {
-                    let began = Instant::now();
-                    create_all(&client, "/raw", COUNT).await;
-                    took += began.elapsed();
-                    delete_all(&client, "/raw", COUNT).await;
-                }
-                took
-            })
-        });
+    comparison.raw(async |rounds| {
+        let mut took = Duration::ZERO;
+        for _ in 0..rounds {
+            let began = Instant::now();
+            create_all(&client, "/raw", COUNT).await;
+            took += began.elapsed();
+            delete_all(&client, "/raw", COUNT).await;
+        }
+        took
     });
 
     let ours = bench.runtime.block_on(bench.ours("ours"));
-    let _stays = bench.runtime.block_on(register(&ours, u64::MAX >> 4));
-    group.bench_function("discovery", |bencher| {
-        bencher.iter_custom(|rounds| {
-            bench.runtime.block_on(async {
-                let mut took = Duration::ZERO;
-                for _ in 0..rounds {
-                    let began = Instant::now();
-                    let all = register_all(&ours, 0..COUNT as u64).await;
-                    took += began.elapsed();
-                    deregister_all(all).await;
-                }
-                took
-            })
-        });
-    });
-    group.finish();
-    print_ratio("zk_register_1000", "raw", "discovery");
+    let _stays = bench.runtime.block_on(register_resident(&ours));
+    comparison.ours(async |rounds| workloads::registration(&ours, COUNT, rounds).await);
+    comparison.finish();
 }
 
 /// From the call that registers to the moment another client has the new instance in hand.
@@ -137,8 +99,7 @@ fn publication(criterion: &mut Criterion) {
     let Some(bench) = Bench::start() else { return };
     for others in [10, 1000] {
         let name = format!("zk_publish_to_visible_{others}");
-        let mut group = criterion.benchmark_group(&name);
-        group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(4));
+        let mut comparison = Comparison::new(criterion, &name, Duration::from_secs(4), &bench.runtime);
 
         let dir = format!("/raw{others}");
         let (writer, reader) = bench.runtime.block_on(async {
@@ -148,118 +109,70 @@ fn publication(criterion: &mut Criterion) {
             (writer, reader)
         });
         let path = format!("{dir}/new");
-        group.bench_function("raw", |bencher| {
-            bencher.iter_custom(|rounds| {
-                bench.runtime.block_on(async {
-                    let watch = reader.watch(&dir, raw::AddWatchMode::PersistentRecursive).await;
-                    let mut watch = watch.expect("the server is up");
-                    let mut took = Duration::ZERO;
-                    for _ in 0..rounds {
-                        let began = Instant::now();
-                        let options = ephemeral();
-                        let (created, ()) = tokio::join!(writer.create(&path, DATA, &options), async {
-                            while watch.changed().await.event_type != raw::EventType::NodeCreated {}
-                            let (data, _) = reader.get_data(&path).await.expect("just created");
-                            let record: serde_json::Value =
-                                serde_json::from_slice(&data).expect("our own record");
-                            assert!(record["endpoints"].is_array());
-                        });
-                        created.expect("the server is up");
-                        took += began.elapsed();
-                        writer.delete(&path, None).await.expect("just created");
-                    }
-                    took
-                })
-            });
+        comparison.raw(async |rounds| {
+            let watch = reader.watch(&dir, raw::AddWatchMode::PersistentRecursive).await;
+            let mut watch = watch.expect("the server is up");
+            let mut took = Duration::ZERO;
+            for _ in 0..rounds {
+                let began = Instant::now();
+                let options = ephemeral();
+                let (created, ()) = tokio::join!(writer.create(&path, RECORD, &options), async {
+                    while watch.changed().await.event_type != raw::EventType::NodeCreated {}
+                    let (data, _) = reader.get_data(&path).await.expect("just created");
+                    let record: serde_json::Value = serde_json::from_slice(&data).expect("our own record");
+                    assert!(record["endpoints"].is_array());
+                });
+                created.expect("the server is up");
+                took += began.elapsed();
+                writer.delete(&path, None).await.expect("just created");
+            }
+            took
         });
 
-        let (ours, mut view, _others) = bench.runtime.block_on(async {
-            let root = format!("ours{others}");
+        let root = format!("ours{others}");
+        let (ours, mut view, _stay) = bench.runtime.block_on(async {
             let (ours, reader) = (bench.ours(&root).await, bench.ours(&root).await);
-            let registered = register_all(&ours, 0..others as u64).await;
+            let stay = (register_all(&ours, 0..others).await, register_resident(&ours).await);
             let view = reader.view(service()).await.expect("the server is up");
-            (ours, view, registered)
+            (ours, view, stay)
         });
-        let newcomer = u64::MAX >> 4;
-        let key = instance(newcomer).key().clone();
-        group.bench_function("discovery", |bencher| {
-            bencher.iter_custom(|rounds| {
-                bench.runtime.block_on(async {
-                    let mut took = Duration::ZERO;
-                    for _ in 0..rounds {
-                        let began = Instant::now();
-                        let (registration, seen) = tokio::join!(
-                            register(&ours, newcomer),
-                            view.wait_for(|snapshot, _| snapshot.get(&key).is_some())
-                        );
-                        seen.expect("the server is up");
-                        took += began.elapsed();
-                        registration.deregister().await.expect("the server is up");
-                        gone(&mut view, &key).await;
-                    }
-                    took
-                })
-            });
-        });
-        group.finish();
-        print_ratio(&name, "raw", "discovery");
+        comparison.ours(async |rounds| workloads::publication(&ours, &mut view, rounds).await);
+        comparison.finish();
     }
-}
-
-async fn gone(view: &mut View, key: &discovery::InstanceKey) {
-    view.wait_for(|snapshot, _| snapshot.get(key).is_none()).await.expect("the server is up");
 }
 
 /// All of a large service, read and decoded.
 fn first_snapshot(criterion: &mut Criterion) {
     const COUNT: u64 = 10_000;
     let Some(bench) = Bench::start() else { return };
-    let mut group = criterion.benchmark_group("zk_first_snapshot_10000");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(8));
+    let time = Duration::from_secs(8);
+    let mut comparison = Comparison::new(criterion, "zk_first_snapshot_10000", time, &bench.runtime);
 
     let (client, ours, _all) = bench.runtime.block_on(async {
         let ours = bench.ours("ours").await;
         let all = register_all(&ours, 0..COUNT).await;
         (bench.raw().await, ours, all)
     });
-    group.bench_function("raw", |bencher| {
-        bencher.iter_custom(|rounds| {
-            bench.runtime.block_on(async {
-                let began = Instant::now();
-                for _ in 0..rounds {
-                    let dir = "/ours/eu1/prod/cart";
-                    let names = client.list_children(dir).await.expect("just made");
-                    let paths: Vec<_> = names.iter().map(|name| format!("{dir}/{name}")).collect();
-                    let mut records = Vec::with_capacity(paths.len());
-                    for batch in paths.chunks(IN_FLIGHT) {
-                        for read in join_all(batch.iter().map(|path| client.get_data(path))).await {
-                            let (data, _) = read.expect("just made");
-                            records.push(
-                                serde_json::from_slice::<serde_json::Value>(&data).expect("our own record"),
-                            );
-                        }
-                    }
-                    assert_eq!(records.len(), usize::try_from(COUNT).unwrap_or(0));
+    comparison.raw(async |rounds| {
+        let began = Instant::now();
+        for _ in 0..rounds {
+            let dir = "/ours/eu1/prod/cart";
+            let names = client.list_children(dir).await.expect("just made");
+            let paths: Vec<_> = names.iter().map(|name| format!("{dir}/{name}")).collect();
+            let mut records = Vec::with_capacity(paths.len());
+            for batch in paths.chunks(IN_FLIGHT) {
+                for read in join_all(batch.iter().map(|path| client.get_data(path))).await {
+                    let (data, _) = read.expect("just made");
+                    let record: serde_json::Value = serde_json::from_slice(&data).expect("our own record");
+                    records.push(record);
                 }
-                began.elapsed()
-            })
-        });
+            }
+            assert_eq!(records.len() as u64, COUNT);
+        }
+        began.elapsed()
     });
-    let ours = Arc::new(ours);
-    group.bench_function("discovery", |bencher| {
-        bencher.iter_custom(|rounds| {
-            bench.runtime.block_on(async {
-                let began = Instant::now();
-                for _ in 0..rounds {
-                    let snapshot = ours.lookup(&service()).await.expect("the server is up");
-                    assert_eq!(snapshot.len() as u64, COUNT);
-                }
-                began.elapsed()
-            })
-        });
-    });
-    group.finish();
-    print_ratio("zk_first_snapshot_10000", "raw", "discovery");
+    comparison.ours(async |rounds| workloads::first_snapshot(&ours, COUNT, rounds).await);
+    comparison.finish();
 }
 
 criterion_group!(benches, registration, publication, first_snapshot);

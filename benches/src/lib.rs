@@ -1,4 +1,7 @@
-//! What the benchmarks share: sample services, and the ratio between two measured functions.
+//! What the benchmarks share: sample services, the ratio between two measured functions, and [the
+//! workloads](workloads) that are measured beside raw clients.
+
+pub mod workloads;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
