@@ -97,7 +97,7 @@ impl Store {
             if let TxnOpResponse::Get(found) = answer
                 && let Some(fence) = found.kvs().first()
             {
-                self.leases.moved(id, fence.version());
+                self.leases.is_at(id, fence.version());
             }
         }
         tracing::debug!(lease = %id, "writes of unknown outcome are fenced off");
@@ -170,9 +170,17 @@ impl LeaseBook {
         Some(Doubt { book: self.clone(), id, is_dispelled: false })
     }
 
-    fn moved(&self, id: LeaseId, fence: i64) {
+    fn is_at(&self, id: LeaseId, fence: i64) {
         if let Some(lease) = self.page().leases.get_mut(&id) {
-            lease.fence = lease.fence.max(fence);
+            lease.fence = fence;
+        }
+    }
+
+    /// Takes in that a fence was found elsewhere than pledged, unless more is known by now. It may even be gone: anybody
+    /// can delete a key.
+    fn was_elsewhere(&self, id: LeaseId, pledged: i64, found: i64) {
+        if let Some(lease) = self.page().leases.get_mut(&id).filter(|lease| lease.fence == pledged) {
+            lease.fence = found;
         }
     }
 
@@ -224,9 +232,9 @@ impl Pledge {
     }
 
     /// Takes in where the fences really are, in the same order; says whether any of them was moved meanwhile.
-    pub(crate) fn is_outdated(&self, versions: &[i64]) -> bool {
-        let moved = self.fences.iter().zip(versions).filter(|((_, pledged), version)| pledged != *version);
-        moved.map(|((id, _), version)| self.book.moved(*id, *version)).count() > 0
+    pub(crate) fn is_outdated(&self, found: &[i64]) -> bool {
+        let elsewhere = self.fences.iter().zip(found).filter(|((_, pledged), found)| pledged != *found);
+        elsewhere.map(|((id, pledged), found)| self.book.was_elsewhere(*id, *pledged, *found)).count() > 0
     }
 }
 

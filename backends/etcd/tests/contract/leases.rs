@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery::{ErrorKind, Outcome, kv::Txn};
 use discovery_testbed::{Etcd, Proxy};
-use etcd_client::GetOptions;
+use etcd_client::{DeleteOptions, GetOptions};
 use futures_util::{FutureExt, future::join_all};
 use tokio::time::Instant;
 
@@ -80,6 +80,7 @@ async fn a_fence_is_put_up_only_in_doubt() {
     let line = Proxy::start(server.address()).unwrap();
     let etcd = etcd_at(&format!("{}/cn?call_timeout=300ms", line.address()));
     let mut stranger = stranger(&server.connect_string()).await;
+    let mut vandal = stranger.clone();
     let mut fences = async || {
         let below = GetOptions::new().with_prefix();
         stranger
@@ -107,6 +108,10 @@ async fn a_fence_is_put_up_only_in_doubt() {
         assert_eq!(fences().await, [round]);
         kv(&etcd).commit(Txn::new().put_leased(&key("a"), "3", lease)).await.unwrap();
     }
+    // A stranger tears it down: no reason to be locked out.
+    let below = DeleteOptions::new().with_prefix();
+    vandal.delete("/cn/.fence/", Some(below)).await.unwrap();
+    kv(&etcd).commit(Txn::new().put_leased(&key("a"), "4", lease)).await.unwrap();
     assert_eq!(kv(&etcd).scan(&everything()).await.unwrap().entries.len(), 1);
     leases(&etcd).revoke(lease).await.unwrap();
     assert_eq!(fences().await, [0; 0]);
