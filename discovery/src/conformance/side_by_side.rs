@@ -50,7 +50,12 @@ pub fn side_by_side(backends: &[(&str, &str)]) -> Result<String> {
                 ))
             })?;
             cells.push(match outcome.strip_prefix("not applicable: ") {
-                None => "✓".to_owned(),
+                None if *outcome == "applies" => "✓".to_owned(),
+                None => {
+                    return Err(Error::invalid(format!(
+                        "the coverage of {name} says {outcome:?}; write it anew"
+                    )));
+                }
                 Some(why) => {
                     let known = notes.iter().position(|note| note == why);
                     let number = known.unwrap_or_else(|| {

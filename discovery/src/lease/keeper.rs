@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -206,7 +207,7 @@ impl Keeper {
             Step::Write { draft, claim } => self.writes.push(
                 async move {
                     let outcome = match backend.registrar() {
-                        Some(registrar) => registrar.put(&draft.instance, &claim).await,
+                        Some(registrar) => unpanicked(registrar.put(&draft.instance, &claim)).await,
                         None => Err(no_facet()),
                     };
                     (id, Reply::Wrote { draft, lease: claim.lease, outcome })
@@ -216,7 +217,7 @@ impl Keeper {
             Step::Remove { instance, owner } => self.writes.push(
                 async move {
                     let outcome = match backend.registrar() {
-                        Some(registrar) => registrar.remove(instance.key(), Some(&owner)).await,
+                        Some(registrar) => unpanicked(registrar.remove(instance.key(), Some(&owner))).await,
                         None => Err(no_facet()),
                     };
                     (id, Reply::Removed(outcome))
@@ -364,7 +365,7 @@ impl Keeper {
         self.lease_call = Some(match &lease.held {
             None => async move {
                 let outcome = match backend.leases() {
-                    Some(leases) => leases.grant(ttl).await,
+                    Some(leases) => unpanicked(leases.grant(ttl)).await,
                     None => Err(no_facet()),
                 };
                 LeaseReply::Granted { sent, outcome }
@@ -374,10 +375,12 @@ impl Keeper {
                 let (id, limit) = (*id, *ttl / 3);
                 async move {
                     let outcome = match backend.leases() {
-                        Some(leases) => time::timeout(limit, leases.renew(id)).await.unwrap_or_else(|_| {
-                            Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))
-                                .during("renew"))
-                        }),
+                        Some(leases) => {
+                            time::timeout(limit, unpanicked(leases.renew(id))).await.unwrap_or_else(|_| {
+                                Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))
+                                    .during("renew"))
+                            })
+                        }
                         None => Err(no_facet()),
                     };
                     LeaseReply::Renewed { sent, outcome }
@@ -501,6 +504,12 @@ async fn pending_or(call: &mut Option<BoxFuture<'static, LeaseReply>>) -> LeaseR
         Some(call) => call.await,
         None => std::future::pending().await,
     }
+}
+
+/// A backend that panics is one that fails: else this task would end, and nothing be kept any more.
+async fn unpanicked<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+    answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the backend panicked; trying again")))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -192,7 +192,7 @@ impl Slot {
                 let version = draft.version;
                 self.written = Some(Written { draft, lease, revision });
                 self.trouble = None;
-                self.doubt = None;
+                // A doubt about an earlier attempt stays: that one may yet arrive, when this one has been removed.
                 // First the status: whoever is told that it is done may look there at once.
                 self.report(tenure);
                 self.answer(version, &Ok(revision));

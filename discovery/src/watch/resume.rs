@@ -35,7 +35,8 @@ impl Resume {
     pub(super) async fn run(self) {
         let mut attempts = self.backoff.start();
         let mut ended = Instant::now();
-        let mut is_away = false;
+        // Whether an answer would be news to the others as well, and not only the echo of theirs.
+        let mut is_first_to_hear = false;
         loop {
             let Some(after) = self.topic.upgrade().map(|topic| topic.revision()) else { return };
             let (mut item, mut updates) = self.open(after, ended).await;
@@ -44,7 +45,7 @@ impl Resume {
                 match item {
                     Some(Ok(update)) => {
                         topic.take(update);
-                        if std::mem::take(&mut is_away) {
+                        if std::mem::take(&mut is_first_to_hear) {
                             self.keepers.contact().notify_waiters();
                         }
                     }
@@ -54,17 +55,17 @@ impl Resume {
                 drop(topic);
                 item = next(&mut updates).await;
             };
-            (ended, is_away) = (Instant::now(), true);
+            ended = Instant::now();
             // Release what the old watch holds on the server before the new one asks for the same.
             drop(updates);
             match self.topic.upgrade() {
                 Some(topic) if topic.fail(error) => {}
                 _ => return,
             }
-            tokio::select! {
-                () = time::sleep(attempts.next_delay()) => {}
-                () = self.keepers.contact().notified() => {}
-            }
+            is_first_to_hear = tokio::select! {
+                () = time::sleep(attempts.next_delay()) => true,
+                () = self.keepers.contact().notified() => false,
+            };
         }
     }
 

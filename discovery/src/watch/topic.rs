@@ -124,9 +124,10 @@ impl Topic {
     pub(super) fn fail(&self, error: Error) -> bool {
         let mut state = self.state();
         let hopeless = match error.kind() {
-            ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Closed => true,
-            // Who was let in before may be let in again: a token that expired, a permission being changed.
-            ErrorKind::Denied => state.snapshot.is_none(),
+            ErrorKind::Closed => true,
+            // What worked before may work again: a token that expired, a permission being changed, a stranger that
+            // answered in place of the server.
+            ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported => state.snapshot.is_none(),
             _ => false,
         };
         if hopeless {
