@@ -25,6 +25,11 @@ impl From<etcd_client::Error> for Trouble {
 }
 
 impl Trouble {
+    /// A refusal for which there is only a text.
+    pub(crate) fn refused(reason: &str) -> Self {
+        Self::Client(etcd_client::Error::GRpcStatus(Status::new(Code::Unknown, reason)))
+    }
+
     /// Whether a server answered, if only with a refusal.
     pub(crate) fn is_answer(&self) -> bool {
         self.is_lease_gone() || self.status().is_some_and(is_answer)
@@ -33,6 +38,12 @@ impl Trouble {
     /// Whether another connection may do better: one to another member, or to the same after another login.
     pub(crate) fn is_of_connection(&self) -> bool {
         !self.is_answer() || self.status().is_some_and(|status| is_lost_leader(status) || is_stranger(status))
+    }
+
+    /// Whether the request never left.
+    pub(crate) fn is_unsent(&self) -> bool {
+        let is_unsent = |status| is_unsent(status) || find::<ConnectError>(status).is_some();
+        self.status().is_some_and(is_unsent)
     }
 
     /// Whether the lease of a request does not exist.
@@ -101,7 +112,8 @@ fn is_unsent(status: &Status) -> bool {
 
 /// Whether the member that was asked cannot do anything for us, while another might.
 fn is_lost_leader(status: &Status) -> bool {
-    status.code() == Code::Unavailable && !status.message().contains("too many requests")
+    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition)
+        || status.message().contains("no leader")
 }
 
 /// Whether the server does not know who we are: to log in once more may help.
@@ -131,11 +143,13 @@ fn answered(status: &Status) -> Error {
         _ if says("revision of auth store is old") => {
             (ErrorKind::Unavailable, "the users of the server have changed; the next call logs in again")
         }
-        Code::PermissionDenied => (
+        _ if says("invalid auth token") || status.code() == Code::Unauthenticated => {
+            (ErrorKind::Unavailable, "the login has expired; the next call logs in again")
+        }
+        _ if says("permission denied") || status.code() == Code::PermissionDenied => (
             ErrorKind::Denied,
             "the server refuses it; grant a role of the user readwrite on all keys below the namespace",
         ),
-        Code::Unauthenticated => (ErrorKind::Denied, "the server does not accept our login any more"),
         _ if says("request is too large") || says("message larger than max") => {
             (ErrorKind::Invalid, "the request is over the server's limit; make it smaller, or use several")
         }
@@ -143,15 +157,17 @@ fn answered(status: &Status) -> Error {
             (ErrorKind::Invalid, "the server allows fewer operations in a transaction; raise its max-txn-ops")
         }
         _ if says("too large lease TTL") => (ErrorKind::Invalid, "the ttl is longer than the server allows"),
-        _ if says("database space exceeded") => (
-            ErrorKind::Denied,
-            "the server's space is used up; compact and defragment it, and disarm its alarm",
-        ),
+        // Said also of the write that used it up, which is in effect.
+        _ if says("database space exceeded") => {
+            let message = "the server's space is used up; compact and defragment it, and disarm its alarm";
+            return Error::new(ErrorKind::Unavailable, message);
+        }
         Code::Unimplemented => {
             (ErrorKind::Unsupported, "the server is too old for it; etcd 3.4 or later is needed")
         }
         Code::ResourceExhausted => (ErrorKind::Unavailable, "the server is overloaded; try later"),
-        Code::Unavailable if says("no leader") => (ErrorKind::Unavailable, "the cluster has no leader now"),
+        _ if says("no leader") => (ErrorKind::Unavailable, "the cluster has no leader now"),
+        Code::FailedPrecondition => (ErrorKind::Unavailable, "this member of the cluster cannot do it now"),
         // It may come of it yet: the server only gave up waiting.
         Code::Unavailable | Code::DeadlineExceeded => {
             return Error::new(ErrorKind::Unavailable, "the cluster did not come to a decision in time");

@@ -5,10 +5,12 @@
 //! they come, each on its own, and two connections even more so: that a renewal was answered says nothing about a write
 //! that was sent before.
 //!
-//! So every write under a lease demands that the *fence* of the lease is at the version that it was at when the write
-//! was sent. The fence is a key that is usually not there, which is version 0. A renewal that finds writes in doubt
-//! first moves the fence: it writes that key, and with it raises its version. What is still on its way then fails.
-//! The fence is bound to the lease, and goes with it.
+//! So every write under a lease demands that the *fence* of the lease was last moved when the caller of the write last
+//! knew it to be. The fence is a key that is usually not there: revision 0. A renewal that finds writes in doubt moves
+//! the fence: it writes that key, which gives it another revision. What is still on its way then fails. The fence is
+//! bound to the lease, and goes with it.
+//!
+//! A renewal keeps the lease alive also if the fence cannot be moved just now; but then it says so by failing.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,10 +19,13 @@ use std::{
 };
 
 use discovery::{Error, ErrorKind, Grant, LeaseId, Result};
-use etcd_client::{PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::PutOptions;
 use tokio::time::Instant;
 
-use crate::{connection::History, store::Store};
+use crate::{
+    connection::{Connection, History},
+    store::Store,
+};
 
 /// Longer than this no server grants.
 const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
@@ -34,11 +39,12 @@ impl Store {
         }
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let deadline = self.cluster.deadline();
-        let connection = self.cluster.connection(deadline).await?;
-        let mut client = connection.lease();
+        let grant = |connection: &Connection| {
+            let mut client = connection.lease();
+            async move { client.grant(seconds.cast_signed(), None).await }
+        };
         // Of no effect, if it is lost: nothing is bound to a lease that nobody knows.
-        let granted = client.grant(seconds.cast_signed(), None);
-        let granted = connection.call(deadline, granted).await;
+        let (_, granted) = self.cluster.call(deadline, grant).await?;
         let granted = granted.map_err(|trouble| Error::from(trouble).not_applied())?;
         let (id, ttl) = (LeaseId(granted.id().cast_unsigned()), granted.ttl().cast_unsigned());
         let ttl = Duration::from_secs(ttl);
@@ -54,13 +60,17 @@ impl Store {
         let connection = self.cluster.connection(deadline).await?;
         // Now that there is one, it is known which history this is.
         self.leases.ttl(id)?;
-        if let Some(doubt) = self.leases.doubt(id) {
+        let fence = async {
+            let Some(doubt) = self.leases.doubt(id) else { return Ok(()) };
             self.move_fence(id, deadline).await?;
             doubt.dispel();
-        }
+            Ok(())
+        };
         let mut client = connection.lease();
-        match connection.call(deadline, client.keep_alive(id.0.cast_signed())).await {
-            Ok(_) => Ok(ttl),
+        let kept = connection.call(deadline, client.keep_alive(id.0.cast_signed()));
+        let (fenced, kept) = tokio::join!(fence, kept);
+        match kept {
+            Ok(_) => fenced.map(|()| ttl),
             Err(trouble) if trouble.is_lease_gone() => Err(self.leases.lost(id)),
             Err(trouble) => Err(Error::from(trouble).not_applied()),
         }
@@ -69,11 +79,14 @@ impl Store {
     pub(crate) async fn revoke_lease(&self, id: LeaseId) -> Result<()> {
         self.leases.forget(id);
         let deadline = self.cluster.deadline();
-        let connection = self.cluster.connection(deadline).await?;
-        let mut client = connection.lease();
-        match connection.call(deadline, client.revoke(id.0.cast_signed())).await {
+        let revoke = |connection: &Connection| {
+            let mut client = connection.lease();
+            async move { client.revoke(id.0.cast_signed()).await }
+        };
+        let (connection, answer) = self.cluster.call(deadline, revoke).await?;
+        match answer {
             Ok(answer) => {
-                self.cluster.history().met(answer.header());
+                self.cluster.history().met(connection.era(), answer.header());
                 Ok(())
             }
             Err(trouble) if trouble.is_lease_gone() => Ok(()),
@@ -86,20 +99,14 @@ impl Store {
         let connection = self.cluster.connection(deadline).await?;
         let path = self.cluster.layout().fence(id);
         let bound = PutOptions::new().with_lease(id.0.cast_signed());
-        let put = TxnOp::put(path.clone(), "1", Some(bound));
-        let request = Txn::new().and_then([put, TxnOp::get(path, None)]);
-        let answer = match connection.call(deadline, connection.kv().txn(request)).await {
+        let mut kv = connection.kv();
+        let answer = match connection.call(deadline, kv.put(path, "1", Some(bound))).await {
             Ok(answer) => answer,
             Err(trouble) if trouble.is_lease_gone() => return Err(self.leases.lost(id)),
             Err(trouble) => return Err(Error::from(trouble).not_applied()),
         };
-        for answer in answer.op_responses() {
-            if let TxnOpResponse::Get(found) = answer
-                && let Some(fence) = found.kvs().first()
-            {
-                self.leases.is_at(id, fence.version());
-            }
-        }
+        let moved = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        self.leases.moved(id, moved);
         tracing::debug!(lease = %id, "writes of unknown outcome are fenced off");
         Ok(())
     }
@@ -124,8 +131,8 @@ struct Page {
 #[derive(Debug)]
 struct Lease {
     ttl: Duration,
-    /// The version that its fence is at, as far as we know.
-    fence: i64,
+    /// The revision at which its fence was last moved, as far as we know; 0 if never.
+    moved: i64,
     /// Whether a write under it may be on its way still, although nobody waits for it.
     in_doubt: bool,
 }
@@ -147,14 +154,16 @@ impl LeaseBook {
     /// [`LeaseLost`](ErrorKind::LeaseLost) if one of them is not ours.
     pub(crate) fn pledge(self: &Arc<Self>, ids: &BTreeSet<LeaseId>) -> Result<Pledge> {
         let page = self.page();
-        let fence =
-            |id: &LeaseId| page.leases.get(id).map(|lease| (*id, lease.fence)).ok_or_else(|| lost(*id));
+        let fence = |id: &LeaseId| {
+            let lease = page.leases.get(id).ok_or_else(|| lost(*id))?;
+            Ok(Fence { lease: *id, moved: lease.moved })
+        };
         let fences = ids.iter().map(fence).collect::<Result<_>>()?;
         Ok(Pledge { book: self.clone(), fences, is_settled: false })
     }
 
     fn add(&self, id: LeaseId, ttl: Duration) {
-        self.page().leases.insert(id, Lease { ttl, fence: 0, in_doubt: false });
+        self.page().leases.insert(id, Lease { ttl, moved: 0, in_doubt: false });
     }
 
     fn ttl(&self, id: LeaseId) -> Result<Duration> {
@@ -170,17 +179,19 @@ impl LeaseBook {
         Some(Doubt { book: self.clone(), id, is_dispelled: false })
     }
 
-    fn is_at(&self, id: LeaseId, fence: i64) {
+    fn moved(&self, id: LeaseId, moved: i64) {
         if let Some(lease) = self.page().leases.get_mut(&id) {
-            lease.fence = fence;
+            lease.moved = lease.moved.max(moved);
         }
     }
 
     /// Takes in that a fence was found elsewhere than pledged, unless more is known by now. It may even be gone: anybody
     /// can delete a key.
-    fn was_elsewhere(&self, id: LeaseId, pledged: i64, found: i64) {
-        if let Some(lease) = self.page().leases.get_mut(&id).filter(|lease| lease.fence == pledged) {
-            lease.fence = found;
+    fn was_elsewhere(&self, pledged: Fence, found: i64) {
+        let mut page = self.page();
+        if let Some(lease) = page.leases.get_mut(&pledged.lease).filter(|lease| lease.moved == pledged.moved)
+        {
+            lease.moved = found;
         }
     }
 
@@ -212,18 +223,24 @@ impl LeaseBook {
     }
 }
 
+/// Where the fence of a lease has to be: at the revision at which it was last moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fence {
+    pub(crate) lease: LeaseId,
+    pub(crate) moved: i64,
+}
+
 /// What a write under leases demands. One that is dropped before it is settled leaves its leases in doubt.
 #[must_use]
 pub(crate) struct Pledge {
     book: Arc<LeaseBook>,
-    fences: Vec<(LeaseId, i64)>,
+    fences: Vec<Fence>,
     is_settled: bool,
 }
 
 impl Pledge {
-    /// The version that each fence has to be at.
-    pub(crate) fn fences(&self) -> impl Iterator<Item = (LeaseId, i64)> {
-        self.fences.iter().copied()
+    pub(crate) fn fences(&self) -> &[Fence] {
+        &self.fences
     }
 
     /// It is known what became of the write, and nothing more will.
@@ -231,17 +248,17 @@ impl Pledge {
         self.is_settled = true;
     }
 
-    /// Takes in where the fences really are, in the same order; says whether any of them was moved meanwhile.
+    /// Takes in where the fences really are, in the same order; says whether any of them was elsewhere.
     pub(crate) fn is_outdated(&self, found: &[i64]) -> bool {
-        let elsewhere = self.fences.iter().zip(found).filter(|((_, pledged), found)| pledged != *found);
-        elsewhere.map(|((id, pledged), found)| self.book.was_elsewhere(*id, *pledged, *found)).count() > 0
+        let elsewhere = self.fences.iter().zip(found).filter(|(pledged, found)| pledged.moved != **found);
+        elsewhere.map(|(pledged, found)| self.book.was_elsewhere(*pledged, *found)).count() > 0
     }
 }
 
 impl Drop for Pledge {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.fences.iter().for_each(|(id, _)| self.book.raise_doubt(*id));
+            self.fences.iter().for_each(|fence| self.book.raise_doubt(fence.lease));
         }
     }
 }

@@ -7,7 +7,9 @@
 //!
 //! Each watch is a stream of its own on the connection. One that hears nothing asks for a sign of life. What it is
 //! answered says that the server serves the stream, and nothing else: before 3.4.25 and 3.5.8 the answer could overtake
-//! events that were still to come (etcd-io/etcd#15220), so its revision is not believed.
+//! events that were still to come (etcd-io/etcd#15220), so its revision is not believed. Newer servers answer only who
+//! does not wait for a revision that is still to come (etcd-io/etcd#20229); so a watch begins *at* the revision that is
+//! known, and what is told of that once more is dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +17,7 @@ use discovery::{
     Error, ErrorKind, Result, Revision,
     kv::{KvChange, KvUpdate, KvUpdates, Range},
 };
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -53,6 +55,8 @@ struct Watch {
     connection: Arc<Connection>,
     store: Store,
     range: Range,
+    /// The revision that was known at the start, of which the server tells once more.
+    known: i64,
     /// The revision up to which everything was reported.
     reported: i64,
     /// When the server last gave a sign of life.
@@ -100,7 +104,7 @@ impl Watch {
         let below = store.cluster.layout().below(range.top());
         let options = WatchOptions::new()
             .with_range(end_of(&below))
-            .with_start_revision(after.saturating_add(1))
+            .with_start_revision(after)
             // Once in a while the server says by itself how far nothing happened, and this it does in order.
             .with_progress_notify();
         let failed = |trouble| Error::from(trouble).not_applied();
@@ -113,65 +117,63 @@ impl Watch {
         let (stream, created) = connection.call(deadline, created).await.map_err(failed)?;
         let created = created.ok_or_else(ended)?;
         if created.canceled() && created.compact_revision() == 0 {
-            return Err(refused(&created));
+            return Err(refused(connection, &created));
         }
-        store.cluster.history().met(created.header());
+        store.cluster.history().met(connection.era(), created.header());
         let now = created.header().map_or(0, etcd_client::ResponseHeader::revision);
         let watch = Self {
             stream,
             connection: connection.clone(),
             store: store.clone(),
             range: range.clone(),
+            known: after,
             reported: after,
             heard: Instant::now(),
         };
         Ok((watch, now))
     }
 
-    /// What was missed until `now`; `None` if that is compacted.
+    /// What was missed until `now`, in one; `None` if that is compacted.
     async fn catch_up(&mut self, now: i64) -> Result<Option<KvUpdate>> {
-        if self.reported == now {
-            return Ok(Some(KvUpdate::Progress(revision(now))));
-        }
-        let news = async {
-            loop {
-                match self.receive().await? {
-                    News::Life => {}
-                    News::Update(update) => return Ok(Some(update)),
-                    News::Compacted => return Ok(None),
-                }
+        let mut missed = Vec::new();
+        while self.reported < now {
+            match timeout(CATCH_UP, self.receive()).await {
+                Ok(Ok(News::Life | News::Update(KvUpdate::Reset(_) | KvUpdate::Progress(_)))) => {}
+                Ok(Ok(News::Update(KvUpdate::Delta { changes, .. }))) => missed.extend(changes),
+                Ok(Ok(News::Compacted)) => return Ok(None),
+                Ok(Err(error)) => return Err(error),
+                // There seems to be nothing more; what is said is true of the revision that it says, whatever comes.
+                Err(_) => break,
             }
-        };
-        match timeout(CATCH_UP, news).await {
-            Ok(news) => news,
-            // True of the revision that it says, whatever comes.
-            Err(_) => Ok(Some(KvUpdate::Progress(revision(self.reported)))),
         }
+        let revision = revision(self.reported);
+        Ok(Some(told(revision, missed)))
     }
 
     /// The next news. May be dropped only together with the watch.
     async fn next(&mut self) -> Result<KvUpdate> {
         let patience = self.store.cluster.config().probe_interval();
-        let mut is_asked = false;
+        let mut asked = None;
         loop {
-            let idle = sleep_until(self.heard + if is_asked { 2 * patience } else { patience });
+            let until = asked.unwrap_or(self.heard) + patience;
             tokio::select! {
                 biased;
                 news = self.receive() => match news? {
                     News::Update(update) => return Ok(update),
-                    News::Life => is_asked = false,
+                    News::Life => asked = None,
                     News::Compacted => {
                         let message = "what was to be told next is compacted; starting over";
                         return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
                     }
                 },
-                () = idle => {
-                    if is_asked {
+                () = sleep_until(until) => {
+                    if asked.is_some() {
                         self.connection.give_up();
                         let message = format!("the server has been silent for {:?}", self.heard.elapsed());
                         return Err(Error::new(ErrorKind::Timeout, message).not_applied());
                     }
-                    is_asked = true;
+                    // Not before now: whoever reads seldom has not listened meanwhile.
+                    asked = Some(Instant::now());
                     self.stream.request_progress().await.map_err(|error| self.broken(error))?;
                 }
             }
@@ -190,13 +192,21 @@ impl Watch {
     }
 
     fn take(&mut self, message: &WatchResponse) -> Result<News> {
+        let history = self.store.cluster.history();
+        if history.era() != self.connection.era() {
+            let message = "the cluster was wiped or restored; starting over";
+            return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
+        }
         if message.canceled() {
             let is_compacted = message.compact_revision() > 0;
-            return if is_compacted { Ok(News::Compacted) } else { Err(refused(message)) };
+            return if is_compacted { Ok(News::Compacted) } else { Err(refused(&self.connection, message)) };
         }
-        let Some(last) = message.events().last().and_then(etcd_client::Event::kv) else {
+        history.met(self.connection.era(), message.header());
+        let events = message.events().iter().filter_map(|event| Some((event, event.kv()?)));
+        let events: Vec<_> = events.filter(|(_, found)| found.mod_revision() > self.known).collect();
+        let Some((_, last)) = events.last() else {
             // Of nobody's watch in particular: the answer to a question of ours.
-            let is_answer = message.watch_id() < 0 || message.created();
+            let is_answer = message.watch_id() < 0 || message.created() || !message.events().is_empty();
             let now = message.header().map_or(0, etcd_client::ResponseHeader::revision);
             if is_answer || now <= self.reported {
                 return Ok(News::Life);
@@ -207,22 +217,19 @@ impl Watch {
         // Not the header's revision: that may be ahead of what a watch that catches up has been told.
         self.reported = self.reported.max(last.mod_revision());
         let revision = revision(self.reported);
-        let changes: Vec<_> = message.events().iter().filter_map(|event| self.change(event)).collect();
+        let changes: Vec<_> =
+            events.into_iter().filter_map(|(event, found)| self.change(event.event_type(), found)).collect();
         // What others write below the children of the range is no news, but progress.
-        Ok(News::Update(if changes.is_empty() {
-            KvUpdate::Progress(revision)
-        } else {
-            KvUpdate::Delta { revision, changes }
-        }))
+        Ok(News::Update(told(revision, changes)))
     }
 
-    fn change(&self, event: &etcd_client::Event) -> Option<KvChange> {
-        let found = event.kv()?;
+    fn change(&self, event: EventType, found: &KeyValue) -> Option<KvChange> {
         let key = self.store.cluster.layout().key(found.key()).filter(|key| self.range.contains(key))?;
-        match event.event_type() {
+        match event {
             // What has no value is no entry any more.
             EventType::Put => {
-                Some(self.store.entry(found).map_or_else(|| KvChange::Delete(key), KvChange::Put))
+                let entry = self.store.entry(self.connection.era(), found);
+                Some(entry.map_or_else(|| KvChange::Delete(key), KvChange::Put))
             }
             EventType::Delete => Some(KvChange::Delete(key)),
         }
@@ -240,17 +247,20 @@ impl Watch {
     }
 }
 
+fn told(revision: Revision, changes: Vec<KvChange>) -> KvUpdate {
+    if changes.is_empty() { KvUpdate::Progress(revision) } else { KvUpdate::Delta { revision, changes } }
+}
+
 /// Why the server does not watch, or no longer.
-fn refused(message: &WatchResponse) -> Error {
-    match message.cancel_reason() {
-        "" => Error::new(
-            ErrorKind::Denied,
-            "the server refuses to watch; grant a role of the user read on all keys below the namespace",
-        ),
-        reason => {
-            Error::new(ErrorKind::Unavailable, format!("the server ended the watch: {reason}")).not_applied()
-        }
+fn refused(connection: &Connection, message: &WatchResponse) -> Error {
+    let trouble = Trouble::refused(match message.cancel_reason() {
+        "" => "permission denied",
+        reason => reason,
+    });
+    if trouble.is_of_connection() {
+        connection.give_up();
     }
+    Error::from(trouble).not_applied()
 }
 
 fn ended() -> Error {

@@ -17,6 +17,10 @@ const DEFAULT_PORT: u16 = 2379;
 /// etcd's own limit for a request is 1.5 MiB in all; a record must leave room for its key and the rest.
 const RECORD_MAX: usize = 1_000_000;
 
+/// What a time-out may be, within reason.
+const TIME_MIN: Duration = Duration::from_millis(10);
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// How much a stream may have under way before its reader has to ask for more. Small, so that a watch that nobody reads
 /// keeps little; a message of any size passes through.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -261,8 +265,10 @@ impl EtcdConfigBuilder {
             ("connect_timeout", self.connect_timeout),
             ("call_timeout", self.call_timeout),
         ] {
-            if time < Duration::from_millis(10) {
-                return Err(Error::invalid(format!("{what} is {time:?}; allowed are 10 ms and more")));
+            if !(TIME_MIN..=TIME_MAX).contains(&time) {
+                return Err(Error::invalid(format!(
+                    "{what} is {time:?}; allowed are {TIME_MIN:?} to {TIME_MAX:?}"
+                )));
             }
         }
         if !(1..=RECORD_MAX).contains(&self.max_record) {
@@ -303,7 +309,7 @@ impl EtcdConfigBuilder {
 impl fmt::Debug for EtcdConfigBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdConfigBuilder")
-            .field("servers", &self.servers)
+            .field("servers", &self.servers.len())
             .field("namespace", &self.namespace)
             .field("user", &self.user.as_ref().map(|(user, _)| user))
             .field("tls", &self.tls)
@@ -312,7 +318,9 @@ impl fmt::Debug for EtcdConfigBuilder {
 }
 
 fn server(address: String) -> Result<Server> {
-    let bad = || Error::invalid(format!("{address:?} is not a host with a port of 1 to 65535"));
+    // What has an @ in it may have a secret in front of that.
+    let shown = address.rsplit('@').next().unwrap_or_default();
+    let bad = || Error::invalid(format!("{shown:?} is not a host with a port of 1 to 65535"));
     // By the parser of locators, which knows what a host is; the client library takes almost anything.
     let locator: Locator = format!("etcd://{address}").parse().map_err(|error| bad().with_source(error))?;
     let [host] = locator.hosts() else { return Err(bad()) };
@@ -350,6 +358,7 @@ mod tests {
             (valid().silence_timeout(ms(9)), "silence_timeout"),
             (valid().connect_timeout(ms(1)), "connect_timeout"),
             (valid().call_timeout(ms(0)), "call_timeout"),
+            (valid().call_timeout(Duration::MAX), "call_timeout"),
             (valid().max_record(0), "max_record"),
             (valid().max_record(RECORD_MAX + 1), "max_record"),
             (valid().user("", "c"), "user"),
@@ -368,6 +377,10 @@ mod tests {
         let config = valid().user("me", "hunter2").namespace("/cn/").build().unwrap();
         assert_eq!(config.to_string(), "etcd://me:***@h:1/cn");
         assert!(!format!("{config:?} {:?}", valid().user("me", "hunter2")).contains("hunter2"));
+        let astray = valid().server("me:hunter2@h", 1);
+        assert!(!format!("{astray:?}").contains("hunter2"));
+        let error = astray.build().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]

@@ -7,8 +7,12 @@
 //!
 //! So a handle remembers the newest revision that it has met and one entry that was written at such a revision, its
 //! *witness*. A new connection is asked for that entry, now or as of that revision. If it is there with the same value,
-//! the history is the same. If it is not, what was met so far is not continued from, and leases count as lost. Where
-//! nobody can tell, because that revision is compacted, watches begin with the whole range and nothing else happens.
+//! the history is the same. If it is not, or that revision is compacted, what was met so far is not continued from, and
+//! leases count as lost, which nobody sees: everything is put back under new ones before the old ones end. Without a
+//! witness watches begin with the whole range, and that is all.
+//!
+//! Each history is an *era* of the handle. A connection belongs to the era that it was opened in; what still comes from
+//! one of an earlier era counts for nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,9 +48,9 @@ pub(crate) struct Witness {
 pub(super) enum Recall {
     /// It is there as it was.
     Same,
-    /// It is not, although it should be.
+    /// It is not, although it should be; or that is compacted.
     Different,
-    /// There is none, or it is compacted.
+    /// There is none, or we may not read it.
     Unknown,
 }
 
@@ -63,17 +67,20 @@ pub(super) struct Claim {
 }
 
 impl History {
-    /// Notes the revision of an answer.
-    pub(crate) fn met(&self, header: Option<&ResponseHeader>) {
-        if let Some(header) = header {
-            let mut seen = self.seen();
+    /// Notes the revision of an answer that belongs to an era.
+    pub(crate) fn met(&self, era: u64, header: Option<&ResponseHeader>) {
+        let mut seen = self.seen();
+        if let Some(header) = header.filter(|_| seen.era == era) {
             seen.newest = seen.newest.max(header.revision());
         }
     }
 
-    /// Notes an entry that was read or written.
-    pub(crate) fn witnessed(&self, path: &[u8], value: &Bytes, revision: i64) {
+    /// Notes an entry that was read or written in an era.
+    pub(crate) fn witnessed(&self, era: u64, path: &[u8], value: &Bytes, revision: i64) {
         let mut seen = self.seen();
+        if seen.era != era {
+            return;
+        }
         seen.newest = seen.newest.max(revision);
         if seen.witness.as_ref().is_none_or(|witness| witness.revision < revision) {
             seen.witness = Some(Witness { path: path.to_vec(), value: value.clone(), revision });
@@ -86,17 +93,19 @@ impl History {
         (seen.newest, seen.witness.clone())
     }
 
-    /// Takes in what a new connection says of itself.
-    pub(super) fn resume(&self, Claim { cluster, known, now, recall }: Claim) {
+    /// Takes in what a new connection says of itself. Returns the era that its answers belong to.
+    pub(super) fn resume(&self, Claim { cluster, known, now, recall }: Claim) -> u64 {
         let mut seen = self.seen();
         let is_other = recall == Recall::Different
             || seen.cluster.is_some_and(|known| known != cluster)
             || now.is_some_and(|now| now < known);
-        if seen.newest > 0 && (is_other || recall == Recall::Unknown) {
+        if seen.newest == 0 {
+            // What somebody else has met is not known to be of this history.
+            seen.distrusted = now.unwrap_or_default().saturating_sub(1);
+        } else if is_other || recall == Recall::Unknown {
             tracing::info!(
                 before = seen.newest,
                 now,
-                is_other,
                 "not sure of the cluster's history; starting over from here"
             );
             seen.distrusted = seen.distrusted.max(seen.newest);
@@ -106,18 +115,20 @@ impl History {
             tracing::warn!(
                 before = seen.newest,
                 now,
-                "the cluster was wiped or restored: all leases are lost"
+                "the cluster was wiped or restored, as far as can be told: its leases count as lost"
             );
             seen.era += 1;
             seen.newest = 0;
         }
         seen.cluster = Some(cluster);
         seen.newest = seen.newest.max(now.unwrap_or_default());
+        seen.era
     }
 
-    /// Whether a watch may continue behind a revision, provided that the cluster has come to it.
+    /// Whether a watch may continue behind a revision: one that was met here, in this history.
     pub(crate) fn is_trusted(&self, revision: i64) -> bool {
-        revision > self.seen().distrusted
+        let seen = self.seen();
+        revision > seen.distrusted && revision <= seen.newest
     }
 
     /// Counts the histories: leases of an earlier one are lost.
@@ -137,28 +148,32 @@ mod tests {
 
     const SAME: Claim = Claim { cluster: 1, known: 10, now: Some(12), recall: Recall::Same };
 
-    /// What is left of a history up to revision 10 behind another connection: the era, and whether 10 and 13 are
+    /// What is left of a history up to revision 10 behind another connection: the era, and whether 10 and 12 are
     /// continued from.
     fn behind(claim: Claim) -> (u64, bool, bool) {
         let history = History::default();
-        history.resume(Claim { known: 0, now: Some(3), recall: Recall::Unknown, ..SAME });
-        history.witnessed(b"/a", &Bytes::from_static(b"1"), 10);
+        assert_eq!(history.resume(Claim { known: 0, now: Some(3), recall: Recall::Unknown, ..SAME }), 0);
+        assert_eq!([2, 3, 4].map(|revision| history.is_trusted(revision)), [false, true, false]);
+        history.witnessed(0, b"/a", &Bytes::from_static(b"1"), 10);
         assert_eq!(history.known().0, 10);
-        history.resume(claim);
-        (history.era(), history.is_trusted(10), history.is_trusted(13))
+        let era = history.resume(claim);
+        // Late news of the era before.
+        history.witnessed(era + 1, b"/a", &Bytes::from_static(b"1"), 99);
+        assert!(!history.is_trusted(99));
+        (history.era(), history.is_trusted(10), history.is_trusted(12))
     }
 
     #[test]
     fn what_is_known_is_continued_from() {
         assert_eq!(behind(SAME), (0, true, true));
         // An answer of the connection before came in between.
-        assert_eq!(behind(Claim { known: 9, now: Some(9), ..SAME }), (0, true, true));
+        assert_eq!(behind(Claim { known: 9, now: Some(9), ..SAME }), (0, true, false));
     }
 
     #[test]
     fn what_nobody_remembers_is_read_again_and_that_is_all() {
         assert_eq!(behind(Claim { recall: Recall::Unknown, ..SAME }), (0, false, true));
-        assert_eq!(behind(Claim { recall: Recall::Unknown, now: None, ..SAME }), (0, false, true));
+        assert_eq!(behind(Claim { recall: Recall::Unknown, now: None, ..SAME }), (0, false, false));
     }
 
     #[test]
@@ -168,7 +183,8 @@ mod tests {
             Claim { cluster: 2, ..SAME },
             Claim { now: Some(9), recall: Recall::Unknown, ..SAME },
         ] {
-            assert_eq!(behind(other), (1, false, true), "{other:?}");
+            let (era, ten, _) = behind(other);
+            assert_eq!((era, ten), (1, false), "{other:?}");
         }
     }
 }

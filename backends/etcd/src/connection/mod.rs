@@ -45,6 +45,8 @@ const ANSWER_MAX: usize = i32::MAX as usize;
 /// A connection to one member.
 pub(crate) struct Connection {
     address: String,
+    /// The history of the cluster that its answers belong to.
+    era: u64,
     kv: KvClient,
     lease: LeaseClient,
     watch: WatchClient,
@@ -54,14 +56,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(address: &str, client: &Client) -> Self {
+    fn new(address: &str, era: u64, client: &Client) -> Self {
         Self {
             address: address.to_owned(),
+            era,
             kv: client.kv_client().max_decoding_message_size(ANSWER_MAX),
             lease: client.lease_client(),
             watch: client.watch_client().max_decoding_message_size(ANSWER_MAX),
             is_over: AtomicBool::new(false),
         }
+    }
+
+    /// The history of the cluster that its answers belong to.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
     }
 
     /// `host:port` of the member.
@@ -178,6 +186,26 @@ impl Cluster {
         })
     }
 
+    /// The answer to a request, and the connection it came on. What was certainly not sent, because the connection was
+    /// over without anybody having noticed, is sent once more on another one.
+    pub(crate) async fn call<T, F>(
+        &self,
+        deadline: Instant,
+        send: impl Fn(&Connection) -> F,
+    ) -> Result<(Arc<Connection>, Result<T, Trouble>)>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let connection = self.connection(deadline).await?;
+        let answer = connection.call(deadline, send(&connection)).await;
+        if !answer.as_ref().is_err_and(Trouble::is_unsent) {
+            return Ok((connection, answer));
+        }
+        let connection = self.connection(deadline).await?;
+        let answer = connection.call(deadline, send(&connection)).await;
+        Ok((connection, answer))
+    }
+
     /// Waits for a place among the operations under way.
     pub(crate) async fn admit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>> {
         match timeout_at(deadline, self.in_flight.acquire()).await {
@@ -198,7 +226,8 @@ impl Cluster {
         let mut task = Task(tokio::spawn(async move { open::open(&config, &history, first).await }));
         let opened = async move {
             (&mut task.0).await.unwrap_or_else(|error| {
-                Err(Error::new(ErrorKind::Other, "the attempt to connect was stopped").with_source(error))
+                let stopped = Error::new(ErrorKind::Unavailable, "the attempt to connect was stopped");
+                Err(stopped.not_applied().with_source(error))
             })
         };
         opened.boxed().shared()

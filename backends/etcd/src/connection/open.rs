@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use discovery::{Error, ErrorKind, Result};
-use etcd_client::{Channel, Client, ConnectOptions, GetOptions, GetResponse, KeyValue, ResponseHeader};
+use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KeyValue, KvClient, ResponseHeader};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
@@ -19,8 +19,8 @@ use crate::{
     error::Trouble,
 };
 
-/// How long a member may keep us waiting before the next one is tried as well.
-const STAGGER: Duration = Duration::from_millis(250);
+/// How long a member, or an address of one, may keep us waiting before the next one is tried as well.
+pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 /// The oldest server that has all we need: asking a watch for a sign of life came with it.
 const OLDEST: (u32, u32) = (3, 4);
@@ -74,17 +74,26 @@ async fn connect(config: &EtcdConfig, history: &History, server: &Server) -> Res
     let refused = |trouble| refused(config, &objection, trouble);
     let channel = channel(config, server, &objection).await?;
     let mut client = log_in(config, &channel).await.map_err(refused)?;
-    let status = client.status().await.map_err(|error| refused(error.into()))?;
-    check_version(status.version())?;
-    if status.leader() == 0 {
-        return Err(unavailable("has no leader: the cluster has no majority here"));
+    let status = match client.status().await.map_err(Trouble::from) {
+        Ok(status) => Some(status),
+        // Some versions tell it to nobody but root. The read below demands a leader as well.
+        Err(trouble) if trouble.is_permission_denied() => None,
+        Err(trouble) => return Err(refused(trouble)),
+    };
+    if let Some(status) = &status {
+        check_version(status.version())?;
+        if status.leader() == 0 {
+            return Err(unavailable("has no leader: the cluster has no majority here"));
+        }
     }
-    let connection = Connection::new(server.address(), &client);
-    let cluster = status.header().map_or(0, ResponseHeader::cluster_id);
     let (known, witness) = history.known();
-    let (now, recall) = recall(config, witness, &connection).await.map_err(refused)?;
-    history.resume(Claim { cluster, known, now, recall });
-    Ok(connection)
+    let kv = client.kv_client();
+    let (header, recall) = recall(config, witness, &kv).await.map_err(refused)?;
+    let told = header.as_ref().or(status.as_ref().and_then(|status| status.header()));
+    let cluster = told.map_or(0, ResponseHeader::cluster_id);
+    let now = header.as_ref().map(ResponseHeader::revision);
+    let era = history.resume(Claim { cluster, known, now, recall });
+    Ok(Connection::new(server.address(), era, &client))
 }
 
 /// A channel over one TCP connection. When that is lost, so is the channel: it finds no second one.
@@ -127,18 +136,18 @@ async fn log_in(config: &EtcdConfig, channel: &tonic::transport::Channel) -> Res
     }
 }
 
-/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns the
-/// revision of the cluster if we have the right to read there, and whether the witness is known; see
+/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns what the
+/// answer says of the cluster, if we have the right to read there, and whether the witness is known; see
 /// [`history`](super::history).
 async fn recall(
     config: &EtcdConfig,
     witness: Option<Witness>,
-    connection: &Connection,
-) -> Result<(Option<i64>, Recall), Trouble> {
+    kv: &KvClient,
+) -> Result<(Option<ResponseHeader>, Recall), Trouble> {
     let ask = async |path: &[u8], options: GetOptions| {
-        connection.kv().get(path, Some(options)).await.map_err(Trouble::from)
+        kv.clone().get(path, Some(options)).await.map_err(Trouble::from)
     };
-    let now = |answer: &GetResponse| answer.header().map(ResponseHeader::revision);
+    let mut unread = Recall::Unknown;
     if let Some(witness) = witness {
         let is_it = |entry: &KeyValue| {
             entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
@@ -147,22 +156,23 @@ async fn recall(
         // Mostly it is there still, and then it does not matter how much is compacted.
         for (options, otherwise) in [(GetOptions::new(), None), (as_of_then, Some(Recall::Different))] {
             match ask(&witness.path, options).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     let recall = if answer.kvs().iter().any(is_it) { Some(Recall::Same) } else { otherwise };
                     if let Some(recall) = recall {
-                        return Ok((now(&answer), recall));
+                        return Ok((answer.take_header(), recall));
                     }
                 }
-                // The witness is out of reach, not the server.
-                Err(trouble) if !trouble.is_of_connection() => {}
+                Err(trouble) if trouble.is_permission_denied() => break,
+                // Compacted, or still to come.
+                Err(trouble) if !trouble.is_of_connection() => unread = Recall::Different,
                 Err(trouble) => return Err(trouble),
             }
         }
     }
     let nothing = config.layout().nothing();
     match ask(nothing.as_bytes(), GetOptions::new().with_count_only()).await {
-        Ok(answer) => Ok((now(&answer), Recall::Unknown)),
-        Err(trouble) if trouble.is_permission_denied() => Ok((None, Recall::Unknown)),
+        Ok(mut answer) => Ok((answer.take_header(), unread)),
+        Err(trouble) if trouble.is_permission_denied() => Ok((None, unread)),
         Err(trouble) => Err(trouble),
     }
 }

@@ -10,13 +10,16 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
+    time::sleep,
 };
 use tokio_rustls::TlsConnector;
 
+use super::open::STAGGER;
 use crate::config::{Server, Tls};
 
 /// What TLS had against a connection, if anything; the first thing counts.
@@ -46,20 +49,24 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Stream {
-    /// Connects, and shakes hands if there is to be TLS.
+    /// Connects, and shakes hands if there is to be TLS; where that fails, it is an unexpected end.
     pub(super) async fn connect(
         server: &Server,
         tls: Option<&Tls>,
         objection: &Objection,
     ) -> io::Result<Self> {
-        let stream = TcpStream::connect(server.address()).await?;
+        let stream = connect(server.address()).await?;
         stream.set_nodelay(true)?;
         let inner: Box<dyn Io> = match tls {
             None => Box::new(stream),
             Some(tls) => {
                 let name = ServerName::try_from(server.host().to_owned()).map_err(io::Error::other)?;
                 let shaken = TlsConnector::from(tls.config().clone()).connect(name, stream).await;
-                Box::new(shaken.inspect_err(|error| objection.note(error))?)
+                Box::new(shaken.map_err(|error| {
+                    objection.note(&error);
+                    // However it was cut short: the connection was there already.
+                    io::Error::new(io::ErrorKind::UnexpectedEof, error)
+                })?)
             }
         };
         Ok(Self { inner, objection: objection.clone() })
@@ -84,6 +91,26 @@ impl Stream {
                 }
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+}
+
+/// Connects to the first of the addresses that a name has. One that swallows everything does not hold up the others
+/// (as in RFC 8305, section 5).
+async fn connect(name: &str) -> io::Result<TcpStream> {
+    let mut untried = lookup_host(name).await?.peekable();
+    let mut attempts = FuturesUnordered::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        attempts.extend(untried.next().map(TcpStream::connect));
+        let has_more = untried.peek().is_some();
+        tokio::select! {
+            Some(outcome) = attempts.next() => match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            },
+            () = sleep(STAGGER), if has_more => {}
+            else => return Err(failure),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! be sent on its own.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,7 +23,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Store;
+use super::{Store, commit::Sent};
+use crate::lease::Fence;
 
 /// How many guards and operations and how many bytes of values a batch has at most: less than a server takes.
 const SIZE: usize = 100;
@@ -49,16 +50,23 @@ struct Queue {
 
 struct Member {
     txn: Txn,
+    /// What it demands, as of when its caller came: a renewal since then keeps it out, also if its caller has left.
+    fences: Vec<Fence>,
     /// `None` if it has to go on its own.
     answer: oneshot::Sender<Result<Option<Revision>>>,
 }
 
 impl Store {
-    /// Carries out a transaction, together with others if many come at once. `None` if that was not possible and
-    /// nothing was done: something was in the way of this transaction, or of one that went with it.
+    /// Sends a transaction, together with others if many come at once. `None` if that was not possible and nothing was
+    /// done: something was in the way of this transaction, or of one that went with it.
     ///
     /// A caller who gives up leaves the batch as it is.
-    pub(super) async fn apply_together(&self, txn: &Txn, deadline: Instant) -> Result<Option<Revision>> {
+    pub(super) async fn send_together(
+        &self,
+        txn: &Txn,
+        fences: &[Fence],
+        deadline: Instant,
+    ) -> Result<Option<Sent>> {
         let answered = {
             let mut queue = lock(&self.batches.queue);
             if queue.senders < UNDER_WAY {
@@ -66,16 +74,16 @@ impl Store {
                 None
             } else {
                 let (answer, answered) = oneshot::channel();
-                queue.waiting.push_back(Member { txn: txn.clone(), answer });
+                queue.waiting.push_back(Member { txn: txn.clone(), fences: fences.to_vec(), answer });
                 Some(answered)
             }
         };
         let Some(answered) = answered else {
             let _turn = Turn(Some(Seat { store: self.clone(), is_taken: true }));
-            return self.apply_alone(txn, deadline).await.map(Some);
+            return self.send(txn, fences, deadline).await.map(Some);
         };
         match timeout_at(deadline, answered).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => Ok(answer?.map(Sent::Applied)),
             Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
             Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
         }
@@ -93,9 +101,11 @@ impl Seat {
     async fn send_batches(mut self) {
         while let Some(batch) = self.next_batch() {
             let deadline = self.store.cluster.deadline();
-            let outcome = match self.store.apply_alone(&together(&batch), deadline).await {
-                Ok(revision) => Ok(Some(revision)),
-                // What is wrong with one must not befall the others: each on its own, then.
+            let (txn, fences) = together(&batch);
+            let outcome = match self.store.send(&txn, &fences, deadline).await {
+                Ok(Sent::Applied(revision)) => Ok(Some(revision)),
+                // What is wrong with one must not befall the others: each on its own, then, if its caller is there.
+                Ok(Sent::Refused(_)) => Ok(None),
                 Err(error) if is_personal(&error) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -160,7 +170,7 @@ impl Queue {
     /// What waits, as much as fits.
     fn next_batch(&mut self) -> Option<Vec<Member>> {
         let mut batch = Vec::new();
-        let (mut size, mut bytes, mut keys) = (0, 0, BTreeSet::new());
+        let (mut size, mut bytes, mut keys, mut fences) = (0, 0, BTreeSet::new(), BTreeMap::new());
         while let Some(member) = self.waiting.front() {
             // What its caller has given up must not take effect later, when a renewal has proved that it did not.
             if member.answer.is_closed() {
@@ -171,7 +181,9 @@ impl Queue {
             bytes += member.txn.ops().iter().map(bytes_of).sum::<usize>();
             let fits = size <= SIZE && bytes <= BYTES;
             // Two that want the same key would both fail.
-            let clashes = member.txn.ops().iter().any(|op| !keys.insert(op.key().clone()));
+            let mut clashes = member.txn.ops().iter().any(|op| !keys.insert(op.key().clone()));
+            // And of two that demand the same fence elsewhere, one does.
+            clashes |= member.fences.iter().any(|it| *fences.entry(it.lease).or_insert(it.moved) != it.moved);
             if !batch.is_empty() && (!fits || clashes) {
                 break;
             }
@@ -194,12 +206,14 @@ pub(super) fn is_sociable(txn: &Txn) -> bool {
     txn.guards().len() == txn.ops().len() && txn.ops().iter().all(fits)
 }
 
-/// All of a batch as one transaction.
-fn together(batch: &[Member]) -> Txn {
-    batch.iter().fold(Txn::new(), |all, member| {
+/// All of a batch as one transaction, and the fences that it demands.
+fn together(batch: &[Member]) -> (Txn, Vec<Fence>) {
+    let txn = batch.iter().fold(Txn::new(), |all, member| {
         let all = member.txn.guards().iter().cloned().fold(all, Txn::guard);
         member.txn.ops().iter().cloned().fold(all, Txn::op)
-    })
+    });
+    let fences: BTreeSet<_> = batch.iter().flat_map(|member| member.fences.iter().copied()).collect();
+    (txn, fences.into_iter().collect())
 }
 
 /// Whether an error may be about one member of a batch only: the server has refused.
@@ -221,7 +235,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use discovery::kv::Key;
+    use discovery::{LeaseId, kv::Key};
 
     use super::*;
 
@@ -231,7 +245,7 @@ mod tests {
 
     fn member(txn: Txn) -> (Member, oneshot::Receiver<Result<Option<Revision>>>) {
         let (answer, answered) = oneshot::channel();
-        (Member { txn, answer }, answered)
+        (Member { txn, fences: Vec::new(), answer }, answered)
     }
 
     #[test]
@@ -264,7 +278,7 @@ mod tests {
         }
         waiting.remove(0);
         let keys = |batch: Option<Vec<Member>>| {
-            together(&batch.unwrap()).ops().iter().map(|op| op.key().clone()).collect::<Vec<_>>()
+            together(&batch.unwrap()).0.ops().iter().map(|op| op.key().clone()).collect::<Vec<_>>()
         };
         assert_eq!(keys(queue.next_batch()), [key(1), key(2)], "0 has left, and 1 is there already");
         assert_eq!(keys(queue.next_batch()), [key(1), key(3)]);
@@ -279,6 +293,17 @@ mod tests {
             waiting.push(answered);
         });
         assert_eq!(queue.next_batch().unwrap().len(), 50);
+        // One that demands the same fence elsewhere waits for the next.
+        for (n, moved) in [(1, 0), (2, 0), (3, 7)] {
+            let (mut member, answered) = member(Txn::new().absent(&key(n)).put(&key(n), "1"));
+            member.fences = vec![Fence { lease: LeaseId(1), moved }];
+            queue.waiting.push_back(member);
+            waiting.push(answered);
+        }
+        queue.waiting.rotate_right(3);
+        let batch = queue.next_batch().unwrap();
+        assert_eq!((batch.len(), together(&batch).1), (2, vec![Fence { lease: LeaseId(1), moved: 0 }]));
+        queue.waiting.pop_front();
         // One that is too large for company goes alone.
         let (large, _answered) = member(Txn::new().absent(&key(99)).put(&key(99), vec![1; BYTES + 1]));
         queue.waiting.push_front(large);

@@ -7,78 +7,81 @@ use discovery::{
     kv::{Guard, Op, Txn},
 };
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, TxnOp, TxnOpResponse};
-
 use tokio::time::Instant;
 
 use super::{Store, batch::is_sociable, revision};
-use crate::{lease::Pledge, path::Layout};
+use crate::{connection::Connection, lease::Fence, path::Layout};
 
 /// How often a transaction starts over because a fence was moved while it was on its way.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 64;
+
+/// What became of a transaction that was answered.
+pub(super) enum Sent {
+    Applied(Revision),
+    /// Something is not as it should be. Where the fences are, in the order of those that were demanded.
+    Refused(Vec<i64>),
+}
 
 impl Store {
     /// Carries out a transaction.
     pub(super) async fn apply(&self, txn: &Txn) -> Result<Revision> {
         txn.check(self.cluster.config().max_record())?;
         Layout::check_txn(txn)?;
+        let leases = leases_of(txn);
         let deadline = self.cluster.deadline();
-        if is_sociable(txn) {
-            // Whoever gives up leaves a doubt, whatever becomes of the others.
-            let mut pledge = self.leases.pledge(&leases_of(txn))?;
-            let outcome = self.apply_together(txn, deadline).await;
-            if outcome.as_ref().err().is_none_or(|error| error.outcome() == Outcome::NotApplied) {
+        let mut is_alone = !is_sociable(txn);
+        for _ in 0..ATTEMPTS {
+            // Whoever gives up from here on leaves a doubt.
+            let mut pledge = self.leases.pledge(&leases)?;
+            let sent = if is_alone {
+                let _place = self.cluster.admit(deadline).await?;
+                self.send(txn, pledge.fences(), deadline).await.map(Some)
+            } else {
+                self.send_together(txn, pledge.fences(), deadline).await
+            };
+            if sent.as_ref().err().is_none_or(|error| error.outcome() == Outcome::NotApplied) {
                 pledge.settle();
             }
-            if let Some(revision) = outcome? {
-                return Ok(revision);
-            }
-        }
-        self.apply_alone(txn, deadline).await
-    }
-
-    /// Carries out a transaction with a request of its own.
-    pub(super) async fn apply_alone(&self, txn: &Txn, deadline: Instant) -> Result<Revision> {
-        let cluster = &self.cluster;
-        let leases = leases_of(txn);
-        let connection = cluster.connection(deadline).await?;
-        let _place = cluster.admit(deadline).await?;
-        for _ in 0..ATTEMPTS {
-            let mut pledge = self.leases.pledge(&leases)?;
-            let request = self.request(txn, &pledge);
-            let answer = match connection.call(deadline, connection.kv().txn(request)).await {
-                Ok(answer) => answer,
-                Err(trouble) => {
-                    let error = Error::from(trouble);
-                    if error.outcome() == Outcome::NotApplied {
-                        pledge.settle();
-                    }
-                    return Err(error);
+            match sent? {
+                Some(Sent::Applied(revision)) => return Ok(revision),
+                Some(Sent::Refused(fences)) if !pledge.is_outdated(&fences) => {
+                    let message = "a key is not as the guards of the transaction expect";
+                    return Err(Error::new(ErrorKind::Conflict, message));
                 }
-            };
-            pledge.settle();
-            cluster.history().met(answer.header());
-            let written = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
-            if answer.succeeded() {
-                self.remember(txn, written);
-                return Ok(revision(written));
-            }
-            if !pledge.is_outdated(&fences(&answer.op_responses())) {
-                let message = "a key is not as the guards of the transaction expect";
-                return Err(Error::new(ErrorKind::Conflict, message));
+                Some(Sent::Refused(_)) => {}
+                None => is_alone = true,
             }
         }
         let message = format!("renewals came in between all the time; gave up after {ATTEMPTS} attempts");
         Err(Error::new(ErrorKind::Unavailable, message).not_applied())
     }
 
+    /// Sends a transaction that demands these fences, with a request of its own.
+    pub(super) async fn send(&self, txn: &Txn, fences: &[Fence], deadline: Instant) -> Result<Sent> {
+        let request = self.request(txn, fences);
+        let send = |connection: &Connection| {
+            let (mut kv, request) = (connection.kv(), request.clone());
+            async move { kv.txn(request).await }
+        };
+        let (connection, answer) = self.cluster.call(deadline, send).await?;
+        let answer = answer?;
+        self.cluster.history().met(connection.era(), answer.header());
+        if !answer.succeeded() {
+            return Ok(Sent::Refused(moved(&answer.op_responses())));
+        }
+        let written = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        self.remember(connection.era(), txn, written);
+        Ok(Sent::Applied(revision(written)))
+    }
+
     /// The transaction as etcd wants it. Where a comparison fails, it tells the state of the fences.
-    fn request(&self, txn: &Txn, pledge: &Pledge) -> etcd_client::Txn {
+    fn request(&self, txn: &Txn, fences: &[Fence]) -> etcd_client::Txn {
         let layout = self.cluster.layout();
-        let fences = pledge.fences().map(|(lease, version)| (layout.fence(lease), version));
+        let fences = fences.iter().map(|fence| (layout.fence(fence.lease), fence.moved));
         let (comparisons, reads): (Vec<_>, Vec<_>) = fences
-            .map(|(path, version)| {
+            .map(|(path, moved)| {
                 let read = TxnOp::get(path.clone(), Some(GetOptions::new()));
-                (Compare::version(path, CompareOp::Equal, version), read)
+                (Compare::mod_revision(path, CompareOp::Equal, moved), read)
             })
             .unzip();
         let guards = txn.guards().iter().map(|guard| {
@@ -107,23 +110,23 @@ impl Store {
     }
 
     /// Takes note of something that was written.
-    fn remember(&self, txn: &Txn, revision: i64) {
+    fn remember(&self, era: u64, txn: &Txn, revision: i64) {
         for op in txn.ops() {
             if let Op::Put { key, value, .. } = op {
                 let path = self.cluster.layout().path(key);
-                return self.cluster.history().witnessed(path.as_bytes(), value, revision);
+                return self.cluster.history().witnessed(era, path.as_bytes(), value, revision);
             }
         }
     }
 }
 
-/// The versions of the fences that a transaction has read; 0 for one that is not there.
-fn fences(answers: &[TxnOpResponse]) -> Vec<i64> {
-    let version = |answer: &TxnOpResponse| match answer {
-        TxnOpResponse::Get(found) => found.kvs().first().map_or(0, etcd_client::KeyValue::version),
+/// The revisions of the fences that a transaction has read; 0 for one that is not there.
+fn moved(answers: &[TxnOpResponse]) -> Vec<i64> {
+    let one = |answer: &TxnOpResponse| match answer {
+        TxnOpResponse::Get(found) => found.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision),
         _ => 0,
     };
-    answers.iter().map(version).collect()
+    answers.iter().map(one).collect()
 }
 
 /// The leases that a transaction binds to.

@@ -43,14 +43,14 @@ impl Store {
         Self { cluster, leases, batches: Arc::default() }
     }
 
-    /// What etcd has under a key, as an entry. `None` for what is not one: a key of others, or a value of nothing.
-    pub(crate) fn entry(&self, found: &KeyValue) -> Option<Entry> {
+    /// What etcd has under a key in an era, as an entry. `None` for what is not one: a key of others, or a value of nothing.
+    pub(crate) fn entry(&self, era: u64, found: &KeyValue) -> Option<Entry> {
         let key = self.cluster.layout().key(found.key())?;
         if found.value().is_empty() {
             return None;
         }
         let value = Bytes::copy_from_slice(found.value());
-        self.cluster.history().witnessed(found.key(), &value, found.mod_revision());
+        self.cluster.history().witnessed(era, found.key(), &value, found.mod_revision());
         let lease = LeaseId(found.lease().cast_unsigned());
         Some(Entry {
             key,

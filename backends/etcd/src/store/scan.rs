@@ -8,7 +8,10 @@ use etcd_client::{GetOptions, GetResponse};
 use tokio::time::Instant;
 
 use super::{Store, revision};
-use crate::path::{Layout, end_of};
+use crate::{
+    connection::Connection,
+    path::{Layout, end_of},
+};
 
 /// How many entries are read with one request. The first page of a range without what is below its children is small:
 /// somebody else's entries there are read before they can be passed over.
@@ -23,8 +26,8 @@ impl Store {
             return Ok(None);
         }
         let path = self.cluster.layout().path(key);
-        let answer = self.ask(path.into_bytes(), GetOptions::new(), self.cluster.deadline()).await?;
-        Ok(answer.kvs().first().and_then(|found| self.entry(found)))
+        let (era, answer) = self.ask(path.into_bytes(), GetOptions::new(), self.cluster.deadline()).await?;
+        Ok(answer.kvs().first().and_then(|found| self.entry(era, found)))
     }
 
     /// The entries of a range as of one revision.
@@ -43,12 +46,12 @@ impl Store {
             if let Some(revision) = as_of {
                 options = options.with_revision(revision);
             }
-            let answer = self.ask(from, options, deadline).await?;
+            let (era, answer) = self.ask(from, options, deadline).await?;
             let header = answer.header().map(etcd_client::ResponseHeader::revision);
             let as_of = *as_of.get_or_insert(header.unwrap_or_default());
             let found = answer.kvs();
             entries.extend(
-                found.iter().filter_map(|found| self.entry(found)).filter(|e| range.contains(&e.key)),
+                found.iter().filter_map(|found| self.entry(era, found)).filter(|e| range.contains(&e.key)),
             );
             let Some(last) = found.last().filter(|_| answer.more()) else {
                 // `a-b` sorts before `a/b` among paths, and so it does among keys: they differ in front only.
@@ -68,12 +71,16 @@ impl Store {
         passed.unwrap_or_else(|| [path, &[0]].concat())
     }
 
-    async fn ask(&self, path: Vec<u8>, options: GetOptions, deadline: Instant) -> Result<GetResponse> {
-        let connection = self.cluster.connection(deadline).await?;
+    /// Asks for a range. Returns also the era of the answer.
+    async fn ask(&self, path: Vec<u8>, options: GetOptions, deadline: Instant) -> Result<(u64, GetResponse)> {
         let _place = self.cluster.admit(deadline).await?;
-        let answer = connection.call(deadline, connection.kv().get(path, Some(options))).await;
+        let ask = |connection: &Connection| {
+            let (mut kv, path, options) = (connection.kv(), path.clone(), options.clone());
+            async move { kv.get(path, Some(options)).await }
+        };
+        let (connection, answer) = self.cluster.call(deadline, ask).await?;
         let answer = answer.map_err(|trouble| Error::from(trouble).not_applied())?;
-        self.cluster.history().met(answer.header());
-        Ok(answer)
+        self.cluster.history().met(connection.era(), answer.header());
+        Ok((connection.era(), answer))
     }
 }

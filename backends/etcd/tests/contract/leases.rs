@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use discovery::{ErrorKind, Outcome, kv::Txn};
+use discovery::{
+    ErrorKind, Outcome,
+    kv::{Range, Txn},
+};
 use discovery_testbed::{Etcd, Proxy};
 use etcd_client::{DeleteOptions, GetOptions};
 use futures_util::{FutureExt, future::join_all};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::common::{etcd, etcd_at, eventually, everything, key, kv, leases, listed, soon, stranger};
 
@@ -64,8 +67,7 @@ async fn a_renewal_keeps_late_writes_out() {
     }
     eventually("the lease to be renewed", async || leases(&etcd).renew(lease).await.is_ok()).await;
     assert!(Instant::now() < late && listed(&etcd, &everything()).await.is_empty());
-    // One was for the fence.
-    let all = before + 1.0 + 10.0;
+    let all = before + 10.0;
     eventually("all writes to have arrived", async || transactions().await >= all).await;
     assert_eq!(listed(&etcd, &everything()).await, [""; 0], "arrived behind the renewal");
     // What is written from now on is as good as ever.
@@ -117,6 +119,37 @@ async fn a_fence_is_put_up_only_in_doubt() {
     assert_eq!(fences().await, [0; 0]);
 }
 
+/// A renewal puts an end to what waits in a queue as well, whose callers have left.
+#[tokio::test]
+async fn a_renewal_keeps_out_who_waits_in_a_batch() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let line = Proxy::start(server.address()).unwrap();
+    let etcd = etcd_at(&format!("{}/cn?call_timeout=1s", line.address()));
+    let lease = leases(&etcd).grant(Duration::from_secs(60)).await.unwrap().id;
+    line.black_hole().await;
+    let keys: Vec<_> = (0..40).map(|n| key(&format!("a/{n}"))).collect();
+    let create = |key| kv(&etcd).commit(Txn::new().absent(key).put_leased(key, "late", lease));
+    // The first few go at once and hang; the others wait behind them, come later, and leave when those have failed.
+    let (first, others) = keys.split_at(4);
+    let hanging = join_all(first.iter().map(create));
+    let waiting = async {
+        sleep(Duration::from_millis(500)).await;
+        join_all(others.iter().map(create)).await
+    };
+    let (hanging, waiting) = tokio::join!(hanging, waiting);
+    assert!(hanging.iter().chain(&waiting).all(Result::is_err));
+    line.pass().await;
+    eventually("the lease to be renewed", async || leases(&etcd).renew(lease).await.is_ok()).await;
+    let there = listed(&etcd, &everything()).await;
+    // Whatever is still to be sent is sent before what comes now.
+    for n in 0..20 {
+        let new = key(&format!("b/{n}"));
+        kv(&etcd).commit(Txn::new().absent(&new).put(&new, "1")).await.unwrap();
+    }
+    let now = listed(&etcd, &Range::Subtree(key("a"))).await;
+    assert_eq!(now, there, "arrived behind the renewal");
+}
+
 /// Renewing and writing at once: nobody fails because of the other.
 #[tokio::test]
 async fn fences_that_move_are_no_obstacle_to_those_who_write() {
@@ -136,5 +169,8 @@ async fn fences_that_move_are_no_obstacle_to_those_who_write() {
         }
     };
     soon("all of it", async { tokio::join!(writes, doubts) }).await;
+    let mut stranger = stranger(&server.connect_string()).await;
+    let fences = stranger.get("/cn/.fence/", Some(GetOptions::new().with_prefix())).await.unwrap();
+    assert!(fences.kvs()[0].version() > 1, "it was moved again and again");
     assert_eq!(&kv(&etcd).get(&key("a")).await.unwrap().unwrap().value[..], b"299");
 }

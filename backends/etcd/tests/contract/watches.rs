@@ -1,5 +1,7 @@
 //! Watches: where they continue, what they pass over, and what they cost.
 
+use std::time::Duration;
+
 use discovery::{
     ErrorKind, Revision,
     kv::{KvUpdate, Range, Txn},
@@ -159,11 +161,53 @@ async fn a_silent_server_is_noticed_in_time_and_a_quiet_one_is_not_silent() {
     let etcd = etcd_at(&format!("{}/cn?silence_timeout=1s", line.address()));
     let mut follower = Follower::start(&etcd, &everything()).await.unwrap();
     // Several times the bound: the signs of life that are asked for must not look like an attack to the server.
-    let quiet = tokio::time::timeout(std::time::Duration::from_secs(8), follower.next()).await;
+    let quiet = tokio::time::timeout(Duration::from_secs(8), follower.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     line.black_hole().await;
     let start = tokio::time::Instant::now();
     let error = soon("the end", follower.failure()).await;
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(start.elapsed() < std::time::Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+}
+
+/// The server says so by ending the watch, not by refusing the request.
+#[tokio::test]
+async fn a_login_that_has_expired_is_renewed_for_watches_too() {
+    let server = Etcd::builder().unsynced().auth("me", "s3cret").token_ttl(Duration::from_secs(1));
+    let Some(server) = server.start_or_skip().await else { return };
+    let etcd = etcd(&format!("me:s3cret@{}", server.address()));
+    kv(&etcd).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
+    let mut follower = Follower::start(&etcd, &everything()).await.unwrap();
+    // Nobody calls for longer than a token lives.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    if let Err(error) = follower.resume(&etcd, &everything()).await {
+        assert!(error.is_transient(), "{error}");
+        follower.resume(&etcd, &everything()).await.unwrap();
+    }
+    kv(&etcd).commit(Txn::new().put(&key("a"), "2")).await.unwrap();
+    follower.until("the news", |follower| follower.value("a") == Some(b"2")).await;
+}
+
+/// Whoever reads seldom has not heard the signs of life, which is not the server's fault.
+#[tokio::test]
+async fn a_slow_reader_does_not_take_the_server_for_silent() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd_at(&format!("{}/cn?silence_timeout=600ms", server.address()));
+    let mut follower = Follower::start(&etcd, &everything()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    kv(&etcd).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
+    follower.until("the news", |follower| follower.value("a").is_some()).await;
+}
+
+/// A revision that this handle has not met may be of another history.
+#[tokio::test]
+async fn what_another_handle_has_met_is_not_continued_from() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let first = etcd(&server.connect_string());
+    kv(&first).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
+    let mut follower = Follower::start(&first, &everything()).await.unwrap();
+    kv(&first).commit(Txn::new().put(&key("a"), "2")).await.unwrap();
+    let second = etcd(&server.connect_string());
+    follower.resume(&second, &everything()).await.unwrap();
+    assert_eq!((follower.resets, follower.value("a")), (2, Some(&b"2"[..])));
 }

@@ -112,11 +112,14 @@ async fn an_endpoint_that_swallows_everything_delays_a_little() {
     let Some(server) = stage::server().await else { return };
     let hole = discovery_testbed::Proxy::start(server.address()).unwrap();
     hole.black_hole().await;
-    let discovery = connect(&format!("{},{}/cn", hole.address(), server.address())).await;
-    let start = Instant::now();
-    soon("an answer", discovery.lookup(&service())).await.unwrap();
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}, although the other server is fine");
+    // Whatever server a handle begins with.
+    for _ in 0..6 {
+        let discovery = connect(&format!("{},{}/cn", hole.address(), server.address())).await;
+        let start = Instant::now();
+        soon("an answer", discovery.lookup(&service())).await.unwrap();
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}, although the other server is fine");
+    }
 }
 
 /// Waits until all is well, and counts the outages that each has lived through: how many depends on who was connected
