@@ -5,11 +5,12 @@
 //! of, and a lease that lives on there may hold entries of yesterday. The server does not say so: its id may be the
 //! same as before, and its revision soon higher.
 //!
-//! So a handle remembers the newest revision that it has met and one entry that was written at such a revision, its
-//! *witness*. A new connection is asked for that entry, now or as of that revision. If it is there with the same value,
-//! the history is the same. If it is not, or that revision is compacted, what was met so far is not continued from, and
-//! leases count as lost, which nobody sees: everything is put back under new ones before the old ones end. Without a
-//! witness watches begin with the whole range, and that is all.
+//! So a handle remembers the newest revision that it has met and, as its *witnesses*, two entries with the revisions at
+//! which they were written: the newest that it has met, and the newest that it has written itself. A new connection is
+//! asked for them, now or as of then. If one is there with the same value, the history is the same. If none is, or that
+//! is compacted, what was met so far is not continued from, and leases count as lost, which nobody sees: everything is
+//! put back under new ones before the old ones end. Without a witness watches begin with the whole range, and that is
+//! all.
 //!
 //! Each history is an *era* of the handle. A connection belongs to the era that it was opened in; what still comes from
 //! one of an earlier era counts for nothing.
@@ -28,7 +29,10 @@ struct Seen {
     cluster: Option<u64>,
     /// The highest revision met.
     newest: i64,
+    /// The newest entry that was met.
     witness: Option<Witness>,
+    /// The newest entry that was written here, unless it was removed.
+    own: Option<Witness>,
     /// The highest revision met in histories that may be others.
     distrusted: i64,
     /// How many histories there were before this one.
@@ -43,7 +47,7 @@ pub(crate) struct Witness {
     pub(crate) revision: i64,
 }
 
-/// Whether a new connection knows the witness.
+/// Whether a new connection knows one of the witnesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recall {
     /// It is there as it was.
@@ -87,10 +91,26 @@ impl History {
         }
     }
 
-    /// What a new connection has to live up to: the newest revision, and the witness.
-    pub(super) fn known(&self) -> (i64, Option<Witness>) {
+    /// Notes an entry that was written here in an era.
+    pub(crate) fn wrote(&self, era: u64, path: &[u8], value: &Bytes, revision: i64) {
+        self.witnessed(era, path, value, revision);
+        let mut seen = self.seen();
+        if seen.era == era && seen.own.as_ref().is_none_or(|own| own.revision < revision) {
+            seen.own = Some(Witness { path: path.to_vec(), value: value.clone(), revision });
+        }
+    }
+
+    /// Notes that an entry was removed here.
+    pub(crate) fn removed(&self, path: &[u8]) {
+        self.seen().own.take_if(|own| own.path == path);
+    }
+
+    /// What a new connection has to live up to: the newest revision, and the witnesses.
+    pub(super) fn known(&self) -> (i64, Vec<Witness>) {
         let seen = self.seen();
-        (seen.newest, seen.witness.clone())
+        let mut witnesses: Vec<_> = seen.witness.iter().chain(&seen.own).cloned().collect();
+        witnesses.dedup();
+        (seen.newest, witnesses)
     }
 
     /// Takes in what a new connection says of itself. Returns the era that its answers belong to.
@@ -109,7 +129,7 @@ impl History {
                 "not sure of the cluster's history; starting over from here"
             );
             seen.distrusted = seen.distrusted.max(seen.newest);
-            seen.witness = None;
+            (seen.witness, seen.own) = (None, None);
         }
         if is_other {
             tracing::warn!(

@@ -86,9 +86,9 @@ async fn connect(config: &EtcdConfig, history: &History, server: &Server) -> Res
             return Err(unavailable("has no leader: the cluster has no majority here"));
         }
     }
-    let (known, witness) = history.known();
+    let (known, witnesses) = history.known();
     let kv = client.kv_client();
-    let (header, recall) = recall(config, witness, &kv).await.map_err(refused)?;
+    let (header, recall) = recall(config, witnesses, &kv).await.map_err(refused)?;
     let told = header.as_ref().or(status.as_ref().and_then(|status| status.header()));
     let cluster = told.map_or(0, ResponseHeader::cluster_id);
     let now = header.as_ref().map(ResponseHeader::revision);
@@ -136,43 +136,44 @@ async fn log_in(config: &EtcdConfig, channel: &tonic::transport::Channel) -> Res
     }
 }
 
-/// Asks for the witness, or else for nothing: a member that can answer is up to date with the others. Returns what the
-/// answer says of the cluster, if we have the right to read there, and whether the witness is known; see
+/// Asks for the witnesses, or else for nothing: a member that can answer is up to date with the others. Returns what the
+/// answer says of the cluster, if we have the right to read there, and whether a witness is known; see
 /// [`history`](super::history).
 async fn recall(
     config: &EtcdConfig,
-    witness: Option<Witness>,
+    witnesses: Vec<Witness>,
     kv: &KvClient,
 ) -> Result<(Option<ResponseHeader>, Recall), Trouble> {
     let ask = async |path: &[u8], options: GetOptions| {
         kv.clone().get(path, Some(options)).await.map_err(Trouble::from)
     };
-    let mut unread = Recall::Unknown;
-    if let Some(witness) = witness {
+    // Mostly one is there still, and then it does not matter how much is compacted.
+    let as_of_now = witnesses.iter().map(|witness| (witness, GetOptions::new(), None));
+    let as_of_then = witnesses
+        .iter()
+        .map(|witness| (witness, GetOptions::new().with_revision(witness.revision), Some(Recall::Different)));
+    let mut otherwise = Recall::Unknown;
+    for (witness, options, unless_it) in as_of_now.chain(as_of_then) {
         let is_it = |entry: &KeyValue| {
             entry.mod_revision() == witness.revision && entry.value() == &witness.value[..]
         };
-        let as_of_then = GetOptions::new().with_revision(witness.revision);
-        // Mostly it is there still, and then it does not matter how much is compacted.
-        for (options, otherwise) in [(GetOptions::new(), None), (as_of_then, Some(Recall::Different))] {
-            match ask(&witness.path, options).await {
-                Ok(mut answer) => {
-                    let recall = if answer.kvs().iter().any(is_it) { Some(Recall::Same) } else { otherwise };
-                    if let Some(recall) = recall {
-                        return Ok((answer.take_header(), recall));
-                    }
+        match ask(&witness.path, options).await {
+            Ok(mut answer) => {
+                let is_known = answer.kvs().iter().any(is_it);
+                if let Some(recall) = if is_known { Some(Recall::Same) } else { unless_it } {
+                    return Ok((answer.take_header(), recall));
                 }
-                Err(trouble) if trouble.is_permission_denied() => break,
-                // Compacted, or still to come.
-                Err(trouble) if !trouble.is_of_connection() => unread = Recall::Different,
-                Err(trouble) => return Err(trouble),
             }
+            Err(trouble) if trouble.is_permission_denied() => {}
+            // Compacted, or still to come.
+            Err(trouble) if !trouble.is_of_connection() => otherwise = Recall::Different,
+            Err(trouble) => return Err(trouble),
         }
     }
     let nothing = config.layout().nothing();
     match ask(nothing.as_bytes(), GetOptions::new().with_count_only()).await {
-        Ok(mut answer) => Ok((answer.take_header(), unread)),
-        Err(trouble) if trouble.is_permission_denied() => Ok((None, unread)),
+        Ok(mut answer) => Ok((answer.take_header(), otherwise)),
+        Err(trouble) if trouble.is_permission_denied() => Ok((None, otherwise)),
         Err(trouble) => Err(trouble),
     }
 }

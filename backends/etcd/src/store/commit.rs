@@ -109,12 +109,14 @@ impl Store {
             .or_else(reads)
     }
 
-    /// Takes note of something that was written.
+    /// Takes note of what was written and removed.
     fn remember(&self, era: u64, txn: &Txn, revision: i64) {
+        let (layout, history) = (self.cluster.layout(), self.cluster.history());
         for op in txn.ops() {
-            if let Op::Put { key, value, .. } = op {
-                let path = self.cluster.layout().path(key);
-                return self.cluster.history().witnessed(era, path.as_bytes(), value, revision);
+            let path = layout.path(op.key());
+            match op {
+                Op::Put { value, .. } => history.wrote(era, path.as_bytes(), value, revision),
+                Op::Delete(_) => history.removed(path.as_bytes()),
             }
         }
     }

@@ -6,7 +6,7 @@ use discovery::{
 };
 use discovery_testbed::{Etcd, Proxy};
 
-use crate::stage::{self, cleared, connect, noticed};
+use crate::stage::{self, cleared, compact, connect, noticed};
 
 fn expect_restart(stage: &Stage) {
     for client in stage.clients() {
@@ -79,8 +79,11 @@ async fn a_wiped_server_that_looks_the_same_is_noticed() {
 /// A backup brings leases back, with what was under them at the time.
 #[tokio::test]
 async fn a_server_that_was_restored_gets_the_latest_data() {
+    let Some(server) = stage::server().await else { return };
+    let locator = format!("{}/cn", server.address());
     // So short that what comes back with the backup, and is nobody's any more, ends soon.
-    let Some((server, mut stage)) = stage::on_a_server(2 * BRIEF).await else { return };
+    let stage = Stage::builder().owner(connect(&locator).await, 2 * BRIEF);
+    let mut stage = stage.witness(connect(&locator).await, 2 * BRIEF).set().await;
     let backup = server.save().await.unwrap();
     stage.owner().update_all().await;
     let left = stage.owner_mut().release(1);
@@ -90,6 +93,39 @@ async fn a_server_that_was_restored_gets_the_latest_data() {
     expect_restart(&stage);
     server.restore(&backup).await.unwrap();
     // What was deregistered is back, and ends with its lease, which nobody renews.
+    stage.recovered([1, 1]).await;
+    cleared(stage, &[server]).await;
+}
+
+/// Restored, with a higher revision than before, and what was then compacted: nobody can tell, and leases that live on
+/// hold what was there when the backup was made.
+#[tokio::test]
+async fn a_restored_server_that_has_forgotten_is_not_trusted() {
+    let server = Etcd::builder().unsynced().token("always-the-same").start_or_skip().await;
+    let Some(server) = server else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let [owner, witness] = [&proxy.address(), &server.address()].map(|address| format!("{address}/cn"));
+    let stage = Stage::builder().owner(connect(&owner).await, 2 * BRIEF);
+    let mut stage = stage.witness(connect(&witness).await, 2 * BRIEF).set().await;
+    let backup = server.save().await.unwrap();
+    stage.owner().update_all().await;
+    stage.owner_mut().populate([7]).await;
+    stage.recovered([0, 0]).await;
+    let before = header(&server).await;
+
+    proxy.refuse().await;
+    noticed(stage.owner()).await;
+    expect_restart(&stage);
+    server.restore(&backup).await.unwrap();
+    let mut stranger = stage::stranger(&server).await;
+    for n in 0..2 * before.1 {
+        stranger.put(format!("/elsewhere/{n}"), "1", None).await.unwrap();
+    }
+    drop(stranger);
+    compact(&server).await;
+    let after = header(&server).await;
+    assert!(after.0 == before.0 && after.1 > before.1, "{before:?} {after:?}");
+    proxy.pass().await;
     stage.recovered([1, 1]).await;
     cleared(stage, &[server]).await;
 }
