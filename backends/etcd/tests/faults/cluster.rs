@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use discovery::conformance::stage::{BRIEF, STEADY, Stage, eventually, service, soon};
+use discovery::conformance::stage::{BRIEF, STEADY, Stage, service, soon};
 use discovery_testbed::Port;
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +13,7 @@ async fn the_leader_dies_and_nobody_leaves() {
     let Some((cluster, mut stage)) = stage::on_three_servers(STEADY).await else { return };
     let leader = cluster.leader().await.unwrap();
     cluster.servers()[leader].kill().unwrap();
-    let outages = settled(&stage).await;
+    let outages = stage::settled(&stage).await;
     stage.recovered(outages).await;
     stage.owner().update_all().await;
     cluster.restart(leader).unwrap();
@@ -32,10 +32,10 @@ async fn the_leader_freezes_and_nobody_leaves() {
     let start = Instant::now();
     soon("to be updated all the same", stage.owner().update_all()).await;
     eprintln!("the owner could write again after {:?}", start.elapsed());
-    settled(&stage).await;
+    stage::settled(&stage).await;
     cluster.servers()[leader].resume().unwrap();
     cluster.wait_for_quorum().await.unwrap();
-    let outages = settled(&stage).await;
+    let outages = stage::settled(&stage).await;
     stage.recovered(outages).await;
     stage.assert_nobody_left();
     cleared(stage, cluster.servers()).await;
@@ -61,7 +61,7 @@ async fn a_member_in_the_minority_is_left() {
         cluster.restart(index).unwrap();
     }
     cluster.wait_for_quorum().await.unwrap();
-    let outages = settled(&stage).await;
+    let outages = stage::settled(&stage).await;
     stage.recovered(outages).await;
     stage.assert_nobody_left();
     cleared(stage, cluster.servers()).await;
@@ -84,7 +84,7 @@ async fn the_quorum_is_lost_and_comes_back_and_nobody_leaves() {
         cluster.restart(lost).unwrap();
     }
     cluster.wait_for_quorum().await.unwrap();
-    let outages = settled(&stage).await;
+    let outages = stage::settled(&stage).await;
     stage.recovered(outages).await;
     stage.assert_nobody_left();
     cleared(stage, cluster.servers()).await;
@@ -120,20 +120,4 @@ async fn an_endpoint_that_swallows_everything_delays_a_little() {
         let took = start.elapsed();
         assert!(took < Duration::from_secs(2), "{took:?}, although the other server is fine");
     }
-}
-
-/// Waits until all is well, and counts the outages that each has lived through: how many depends on who was connected
-/// to what.
-async fn settled(stage: &Stage) -> [usize; 2] {
-    // Who knows what is newer than the outage has noticed it.
-    for client in stage.clients() {
-        soon("to be updated", client.update_all()).await;
-    }
-    let truth = stage.wanted();
-    for client in stage.clients() {
-        eventually("it knows", async || client.lags_behind(&truth)).await;
-    }
-    let outages = stage.clients().map(|client| client.history().outages());
-    assert!(outages.iter().all(|outages| *outages <= 3), "{outages:?}");
-    outages
 }

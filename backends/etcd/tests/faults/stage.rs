@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery::{
     Backoff, Connectors, Discovery,
-    conformance::stage::{Client, STEADY, Stage, eventually},
+    conformance::stage::{Client, STEADY, Stage, eventually, soon},
 };
 use discovery_testbed::{Etcd, EtcdCluster, Proxy};
 
@@ -80,6 +80,22 @@ pub(crate) async fn noticed(client: &Client) {
         (view || watch).then(|| format!("live are view: {view}, watch: {watch}"))
     })
     .await;
+}
+
+/// Waits until all is well, and counts the outages that each has lived through: how many depends on who was connected
+/// to what.
+pub(crate) async fn settled(stage: &Stage) -> [usize; 2] {
+    // Who knows what is newer than the outage has noticed it.
+    for client in stage.clients() {
+        soon("to be updated", client.update_all()).await;
+    }
+    let truth = stage.wanted();
+    for client in stage.clients() {
+        eventually("it knows", async || client.lags_behind(&truth)).await;
+    }
+    let outages = stage.clients().map(|client| client.history().outages());
+    assert!(outages.iter().all(|outages| *outages <= 3), "{outages:?}");
+    outages
 }
 
 /// Has the server forget everything up to now.
