@@ -229,6 +229,38 @@ async fn starting_returns_at_once_and_the_status_tells() {
     assert_eq!(ids(&discovery).await, ["1"]);
 }
 
+/// A process that sees others is seen by them: whoever gets an answer first, watch or registration, tells the other.
+#[tokio::test(start_paused = true)]
+async fn who_hears_first_ends_the_pauses_of_all() {
+    let long = Duration::from_secs(60);
+    for seed in 0..50 {
+        let (mem, fault) = (Mem::new(), Fault::new());
+        fault.partition();
+        let discovery =
+            Discovery::new(mem).layer(fault.clone()).backoff(Backoff::new(long, long).with_seed(seed));
+        let mut view = discovery.view(service()).open();
+        let mut leased = discovery.register(instance(1)).ttl(TTL).start().unwrap();
+        let mut permanent = discovery.register(instance(2)).permanent().start().unwrap();
+        // All have failed once, and pause.
+        time::sleep(Duration::from_secs(1)).await;
+        fault.heal();
+        let (live, active, there) = tokio::join!(
+            async { view.wait_for(|_, freshness| freshness.is_live()).await.map(|_| time::Instant::now()) },
+            async {
+                leased.wait_for(RegistrationStatus::is_active).await;
+                time::Instant::now()
+            },
+            async {
+                permanent.wait_for(RegistrationStatus::is_active).await;
+                time::Instant::now()
+            },
+        );
+        let times = [live.unwrap(), active, there];
+        let apart = *times.iter().max().unwrap() - *times.iter().min().unwrap();
+        assert!(apart < Duration::from_secs(1), "seed {seed}: {apart:?} apart");
+    }
+}
+
 /// A watch that goes on behind an outage hears of the scope as of some moment. Our own lease has ended meanwhile, and if
 /// that moment came before we are back, this process would see itself leave.
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,27 @@ async fn one_answer_ends_the_pauses_of_all() {
     }
 }
 
+/// Answers that are worth nothing must not have all the watches chase each other.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_answers_and_fails_is_not_hammered() {
+    let (backend, mut upstreams) = Scripted::new();
+    let discovery = Discovery::new(backend);
+    let _watches: Vec<_> =
+        (0..4).map(|n| discovery.watch(format!("cart{n}").parse::<ServiceName>().unwrap())).collect();
+    let mut opened = 0;
+    let hammer = async {
+        loop {
+            let upstream = upstreams.recv().await.unwrap();
+            upstream.reset(5, [1]);
+            upstream.fail(down());
+            opened += 1;
+        }
+    };
+    let _ = time::timeout(Duration::from_secs(10), hammer).await;
+    // Each pauses ever longer, and each time wakes the other three.
+    assert!((4..200).contains(&opened), "{opened}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_panics_is_one_that_fails() {
     let (_discovery, mut watch, mut upstreams) = start();

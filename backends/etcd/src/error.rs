@@ -162,9 +162,10 @@ fn answered(status: &Status) -> Error {
             let message = "the server's space is used up; compact and defragment it, and disarm its alarm";
             return Error::new(ErrorKind::Unavailable, message);
         }
-        Code::Unimplemented => {
-            (ErrorKind::Unsupported, "the server is too old for it; etcd 3.4 or later is needed")
-        }
+        Code::Unimplemented => (
+            ErrorKind::Unsupported,
+            "the server does not know the call; is it an etcd of 3.4 or later, and the port right?",
+        ),
         Code::ResourceExhausted => (ErrorKind::Unavailable, "the server is overloaded; try later"),
         _ if says("no leader") => (ErrorKind::Unavailable, "the cluster has no leader now"),
         Code::FailedPrecondition => (ErrorKind::Unavailable, "this member of the cluster cannot do it now"),
@@ -183,7 +184,7 @@ fn answered(status: &Status) -> Error {
 /// What became of a request whose connection failed.
 fn broken(error: &(dyn StdError + 'static)) -> Error {
     if is_foreign(error) {
-        let message = "the server does not speak gRPC; etcd 3.4 or later is needed";
+        let message = "the server does not speak gRPC; is it an etcd of 3.4 or later, and the port right?";
         return Error::new(ErrorKind::Unsupported, message);
     }
     if find::<ConnectError>(error).is_some() {

@@ -19,7 +19,8 @@
 //! # Locators
 //!
 //! `etcd://[user:secret@]host[:port][,host[:port]…][/namespace][?option=value&…]`, or [`EtcdConfig::builder`] for the
-//! same in code. The port is 2379 unless given; the namespace is in front of all keys.
+//! same in code. The port is 2379 unless given; the namespace is in front of all keys. Special characters in user and
+//! secret are percent-encoded. A user needs a role with `readwrite` on the keys with the prefix `/namespace/`.
 //!
 //! | option | meaning | default |
 //! |---|---|---|
@@ -27,8 +28,8 @@
 //! | `connect_timeout` | how long a new connection to a server may take, until that server has answered | `3s` |
 //! | `call_timeout` | how long an operation may take in all | `5s` |
 //! | `max_record` | the most bytes of a value, up to 1000000 | `65536` |
-//! | `tls_ca` | PEM file with the authorities that servers are signed by; turns TLS on | |
-//! | `tls_cert`, `tls_key` | PEM files with the certificate and key that we show | |
+//! | `tls_ca` | PEM file with the authorities that servers are signed by; turns TLS on, and is needed for it | |
+//! | `tls_cert`, `tls_key` | PEM files with the certificate and key that we show; read once | |
 //!
 //! # What it offers
 //!
@@ -44,10 +45,10 @@
 //! | revisions | etcd's own, comparable across all keys |
 //! | reads | linearizable |
 //! | guards | hold when the transaction is applied, whoever writes |
-//! | resume | behind any revision that is not compacted; a wiped or restored cluster is noticed, and a watch then begins with the whole range |
+//! | resume | behind any revision that the handle has met and that is not compacted; a wiped or restored cluster is noticed, and a watch then begins with the whole range |
 //! | silence | noticed within `silence_timeout` |
 //! | lease not renewed | ends after its ttl; a restarted server gives all of them their full time again |
-//! | handle dropped | its leases end by their ttl; watches go on |
+//! | handle dropped | registrations are taken back; other leases end by their ttl; watches go on |
 //! | a write under a lease whose answer was lost | in effect or never, once the lease has been renewed |
 //! | key with keys below it | yes |
 //! | keys of others in the namespace | without value, or with names that no key can have: left out |
@@ -61,7 +62,7 @@
 //!
 //! # What it needs
 //!
-//! etcd 3.4 or later, and a tokio runtime. To build it, `protoc` (Debian: `protobuf-compiler`). TLS is `rustls` with
+//! etcd 3.4 or later (tested with 3.4), and a tokio runtime. To build it, `protoc` (Debian: `protobuf-compiler`). TLS is `rustls` with
 //! `aws-lc-rs`, as in `discovery-zk`; both may be in one process.
 
 mod config;

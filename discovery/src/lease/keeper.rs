@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{self, Instant},
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn run(
     ttl: Option<Duration>,
     inbox: mpsc::UnboundedReceiver<Command>,
     load: Arc<AtomicUsize>,
-    contact: Arc<Notify>,
+    contact: watch::Sender<()>,
 ) {
     let keeper = Keeper {
         lease: ttl.map(|ttl| Lease {
@@ -49,7 +49,9 @@ pub(super) async fn run(
         backend,
         backoff,
         load,
+        heard: contact.subscribe(),
         contact,
+        is_echo: false,
         slots: HashMap::new(),
         waiting: BTreeSet::new(),
         writes: FuturesUnordered::new(),
@@ -67,7 +69,10 @@ struct Keeper {
     backoff: Backoff,
     load: Arc<AtomicUsize>,
     /// Rung when the backend answers again.
-    contact: Arc<Notify>,
+    contact: watch::Sender<()>,
+    heard: watch::Receiver<()>,
+    /// Whether the grant or renewal under way is because of a ring: then it does not ring in turn.
+    is_echo: bool,
     /// `None` for permanent registrations.
     lease: Option<Lease>,
     /// The grant or renewal under way.
@@ -130,6 +135,11 @@ impl Keeper {
                 break;
             }
             let wake = self.next_wake().into_iter().chain(last_call).min();
+            let is_paused = self.is_paused();
+            if !is_paused {
+                // What was rung while all was well is no news when it is not.
+                self.heard.mark_unchanged();
+            }
             tokio::select! {
                 command = receive(&mut inbox) => if let Some(command) = command {
                     self.obey(command);
@@ -143,6 +153,8 @@ impl Keeper {
                     self.lease_call = None;
                     self.hear_lease(reply);
                 }
+                // The sender is our own: it is there as long as we are.
+                _ = self.heard.changed(), if is_paused => self.end_pauses(),
                 () = sleep_until(wake) => {
                     if last_call.is_some_and(|limit| limit <= Instant::now()) {
                         tracing::warn!(left = self.slots.len(), "gave up deregistering; leases will end by themselves");
@@ -335,6 +347,33 @@ impl Keeper {
         }
     }
 
+    /// Whether something failed and is to be tried again later.
+    fn is_paused(&self) -> bool {
+        !self.waiting.is_empty() || self.lease.as_ref().is_some_and(|lease| lease.trouble.is_some())
+    }
+
+    /// Tries at once what was to be tried later.
+    fn end_pauses(&mut self) {
+        if let Some(lease) = self.lease.as_mut().filter(|lease| lease.trouble.is_some()) {
+            lease.due = lease.due.min(Instant::now());
+            self.is_echo = self.lease_call.is_none();
+        }
+        for (_, id) in std::mem::take(&mut self.waiting) {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.end_pause();
+            }
+            self.advance(id);
+        }
+    }
+
+    /// Takes in that the backend answers again.
+    fn ring(&mut self) {
+        if !std::mem::take(&mut self.is_echo) {
+            self.contact.send_replace(());
+            self.heard.mark_unchanged();
+        }
+    }
+
     fn next_wake(&self) -> Option<Instant> {
         let waiting = self.waiting.first().map(|(due, _)| *due);
         let lease = self.lease_due();
@@ -391,6 +430,11 @@ impl Keeper {
     }
 
     fn hear_lease(&mut self, reply: LeaseReply) {
+        let is_answer = !matches!(
+            &reply,
+            LeaseReply::Granted { outcome: Err(_), .. } | LeaseReply::Renewed { outcome: Err(_), .. }
+        );
+        self.is_echo &= is_answer;
         let again = self.is_asked_again().then(Instant::now);
         let Some(lease) = &mut self.lease else { return };
         match reply {
@@ -398,7 +442,7 @@ impl Keeper {
                 lease.held = Some(Held { id, granted: sent, ttl, deadline: sent + ttl, proof: self.sent });
                 lease.due = again.unwrap_or(sent + ttl / 3);
                 if lease.trouble.take().is_some() {
-                    self.contact.notify_waiters();
+                    self.ring();
                 }
                 self.advance_all();
             }
@@ -420,7 +464,7 @@ impl Keeper {
                     lease.due = again.unwrap_or(sent + ttl / 3);
                 }
                 if lease.trouble.take().is_some() {
-                    self.contact.notify_waiters();
+                    self.ring();
                     self.report_all();
                 }
             }

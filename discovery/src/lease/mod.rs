@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{self, Instant},
 };
 
@@ -35,16 +35,17 @@ pub(crate) struct Keepers {
     /// By ttl. Registrations keep their keeper alive; here we only know where it is.
     by_ttl: Mutex<HashMap<Option<Duration>, Vec<Weak<Keeper>>>>,
     /// Rung when the backend answers again behind an outage, by whoever learns of it first.
-    contact: Arc<Notify>,
+    contact: watch::Sender<()>,
 }
 
 impl Keepers {
     pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff) -> Self {
-        Self { backend, backoff, by_ttl: Mutex::default(), contact: Arc::default() }
+        Self { backend, backoff, by_ttl: Mutex::default(), contact: watch::Sender::new(()) }
     }
 
-    /// Tells those who wait for the backend that it answers again: they need not sit out their pauses.
-    pub(crate) fn contact(&self) -> &Notify {
+    /// Tells those who wait for the backend that it answers again: they need not sit out their pauses. Whoever tried
+    /// because of that does not ring in turn.
+    pub(crate) fn contact(&self) -> &watch::Sender<()> {
         &self.contact
     }
 

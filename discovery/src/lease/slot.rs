@@ -124,6 +124,11 @@ impl Slot {
         self.not_before = Instant::now();
     }
 
+    /// Need not wait any longer for its next attempt.
+    pub(super) fn end_pause(&mut self) {
+        self.not_before = Instant::now();
+    }
+
     pub(super) fn is_withdrawn(&self) -> bool {
         self.withdrawn
     }

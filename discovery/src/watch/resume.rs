@@ -31,23 +31,29 @@ impl Resume {
     /// Runs until the topic is gone or there is no point in going on.
     ///
     /// Each round is the same, the first one included: open the watch behind what is known, pass on what it says,
-    /// report its end, wait, but no longer than until somebody else has heard of the backend. Whether a round continues or starts over is the backend's to say, by its first item.
+    /// report its end, wait, but no longer than until somebody else has heard of the backend. Whether a round continues
+    /// or starts over is the backend's to say, by its first item.
     pub(super) async fn run(self) {
         let mut attempts = self.backoff.start();
         let mut ended = Instant::now();
         // Whether an answer would be news to the others as well, and not only the echo of theirs.
         let mut is_first_to_hear = false;
+        let mut contact = self.keepers.contact().subscribe();
         loop {
             let Some(after) = self.topic.upgrade().map(|topic| topic.revision()) else { return };
+            // Who rings from here on may know better than this attempt.
+            contact.mark_unchanged();
             let (mut item, mut updates) = self.open(after, ended).await;
+            let mut was_live = false;
             let error = loop {
                 let Some(topic) = self.topic.upgrade() else { return };
                 match item {
                     Some(Ok(update)) => {
                         topic.take(update);
                         if std::mem::take(&mut is_first_to_hear) {
-                            self.keepers.contact().notify_waiters();
+                            self.keepers.contact().send_replace(());
                         }
+                        was_live = true;
                     }
                     Some(Err(error)) => break error,
                     None => break Error::new(ErrorKind::Unavailable, "the watch ended without a word"),
@@ -62,9 +68,14 @@ impl Resume {
                 Some(topic) if topic.fail(error) => {}
                 _ => return,
             }
+            if was_live {
+                // What was rung while all was well is no news when it is not.
+                contact.mark_unchanged();
+            }
             is_first_to_hear = tokio::select! {
                 () = time::sleep(attempts.next_delay()) => true,
-                () = self.keepers.contact().notified() => false,
+                // The sender is there as long as the keepers are.
+                _ = contact.changed() => false,
             };
         }
     }

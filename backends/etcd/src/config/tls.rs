@@ -83,7 +83,7 @@ fn certificates(what: &str, text: &str) -> Result<Vec<CertificateDer<'static>>> 
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if found.is_empty() => {
-            Err(Error::invalid(format!("the {what} holds no certificate; PEM is expected")))
+            Err(Error::invalid(format!("there is no certificate in the {what}; PEM is expected")))
         }
         found => found.map_err(|error| unreadable(what, error)),
     }

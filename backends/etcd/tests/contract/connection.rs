@@ -65,7 +65,7 @@ async fn a_server_of_another_kind_is_told_from_one_that_is_down() {
     });
     let error = told(&format!("{address}/cn")).await;
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert!(error.to_string().contains("etcd 3.4 or later"), "{error}");
+    assert!(error.to_string().contains("etcd of 3.4 or later"), "{error}");
     server.abort();
 }
 
