@@ -2,9 +2,10 @@
 //! purpose, and as a user of this crate writes it, in the same process against the same server.
 //!
 //! Registering and publishing are writes under leases. The raw side simply puts; ours also makes sure that it overwrites
-//! nobody's entry, which takes transactions, and so publishing is also measured raw with that care (`guarded`). A write costs the server the more the more keys its lease has, so the raw
-//! side has several leases too. Both sides are connected before the clock starts, ours by one registration that stays.
-//! Who registers 1,000 gets the leases for them while the clock runs; who publishes one has a lease with room.
+//! nobody's entry, which takes transactions, and so publishing is also measured raw with that care (`guarded`). A write
+//! costs the server the more the more keys its lease has, so the raw side has several leases too. Both sides are
+//! connected before the clock starts, ours by one registration that stays. Who registers 1,000 gets the leases for them
+//! while the clock runs; who publishes one has a lease with room.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::time::{Duration, Instant};
