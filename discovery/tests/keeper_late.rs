@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use discovery::{
@@ -18,6 +22,9 @@ const LATE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Late {
     mem: Mem,
+    /// How many writes of each instance come late, their answers lost; those behind them find a better line.
+    lost: usize,
+    seen: Mutex<HashMap<InstanceKey, usize>>,
     /// Shared by the writes under way.
     line: Arc<RwLock<()>>,
 }
@@ -26,10 +33,20 @@ struct Late {
 impl Registrar for Late {
     async fn put(&self, instance: &Instance, claim: &Claim) -> Result<Revision> {
         let (mem, instance, claim) = (self.mem.clone(), instance.clone(), claim.clone());
+        let number = {
+            let mut seen = self.seen.lock().unwrap();
+            let number = seen.entry(instance.key().clone()).or_default();
+            *number += 1;
+            *number
+        };
+        if number > self.lost {
+            return mem.registrar().unwrap().put(&instance, &claim).await;
+        }
         let way = self.line.clone().read_owned().await;
         tokio::spawn(async move {
             time::sleep(LATE).await;
-            mem.registrar().unwrap().put(&instance, &claim).await.unwrap();
+            // What comes too late may be refused.
+            let _ = mem.registrar().unwrap().put(&instance, &claim).await;
             drop(way);
         });
         Err(Error::new(ErrorKind::Unavailable, "the line went dead").maybe_applied())
@@ -83,10 +100,28 @@ impl Backend for Late {
     }
 }
 
+fn late(mem: &Mem, lost: usize) -> Discovery {
+    Discovery::new(Late { mem: mem.clone(), lost, seen: Mutex::default(), line: Arc::default() })
+}
+
+/// The next attempt has succeeded, and is taken back: the first one is still on its way.
+#[tokio::test(start_paused = true)]
+async fn a_first_attempt_does_not_arrive_behind_the_removal_of_the_second() {
+    let mem = Mem::new();
+    let discovery = late(&mem, 1);
+    let cart: ServiceName = "cart".parse().unwrap();
+    let _other = discovery.register(Instance::builder("other".parse().unwrap()).build().unwrap()).start();
+    let registration = discovery.register(Instance::builder(cart.clone()).build().unwrap()).await.unwrap();
+    assert_eq!(Discovery::new(mem.clone()).lookup(&cart).await.unwrap().len(), 1);
+    registration.deregister().await.unwrap();
+    time::sleep(10 * LATE).await;
+    assert_eq!(Discovery::new(mem).lookup(&cart).await.unwrap(), Snapshot::default());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_withdrawn_on_its_way_stays_away() {
     let mem = Mem::new();
-    let discovery = Discovery::new(Late { mem: mem.clone(), line: Arc::default() });
+    let discovery = late(&mem, usize::MAX);
     let cart: ServiceName = "cart".parse().unwrap();
     // The lease is kept by somebody who stays.
     let _other = discovery.register(Instance::builder("other".parse().unwrap()).build().unwrap()).start();

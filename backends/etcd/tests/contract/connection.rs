@@ -225,3 +225,20 @@ async fn a_handle_outlives_the_runtime_that_it_was_first_used_on() {
     let new = key("c");
     soon("to be created", kv(&etcd).commit(Txn::new().absent(&new).put(&new, "1"))).await.unwrap();
 }
+
+/// A connection that was lost while nobody looked costs nobody an error: what was certainly not sent is sent again.
+#[tokio::test]
+async fn the_first_call_behind_a_restart_is_answered() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd(&server.connect_string());
+    let new = key("a");
+    kv(&etcd).commit(Txn::new().absent(&new).put(&new, "1")).await.unwrap();
+    for n in 0..3 {
+        server.restart().await.unwrap();
+        match n {
+            0 => assert!(kv(&etcd).get(&new).await.unwrap().is_some()),
+            1 => assert!(kv(&etcd).commit(Txn::new().put(&new, "2")).await.is_ok()),
+            _ => assert!(etcd.leases().unwrap().grant(Duration::from_secs(5)).await.is_ok()),
+        }
+    }
+}
