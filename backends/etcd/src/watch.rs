@@ -7,9 +7,9 @@
 //!
 //! Each watch is a stream of its own on the connection. One that hears nothing asks for a sign of life. What it is
 //! answered says that the server serves the stream, and nothing else: before 3.4.25 and 3.5.8 the answer could overtake
-//! events that were still to come (etcd-io/etcd#15220), so its revision is not believed. Newer servers answer only who
-//! does not wait for a revision that is still to come (etcd-io/etcd#20229); so a watch begins *at* the revision that is
-//! known, and what is told of that once more is dropped.
+//! events that were still to come (etcd-io/etcd#15220), so its revision is not believed. Newer servers do not answer a
+//! watch that waits for a revision that is still to come (etcd-io/etcd#20229), as one on a quiet cluster does; there an
+//! answer to any request will do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use discovery::{
     Error, ErrorKind, Result, Revision,
     kv::{KvChange, KvUpdate, KvUpdates, Range},
 };
-use etcd_client::{EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -55,8 +55,8 @@ struct Watch {
     connection: Arc<Connection>,
     store: Store,
     range: Range,
-    /// The revision that was known at the start, of which the server tells once more.
-    known: i64,
+    /// The revision that it begins at, which may be still to come.
+    start: i64,
     /// The revision up to which everything was reported.
     reported: i64,
     /// When the server last gave a sign of life.
@@ -102,9 +102,10 @@ impl Watch {
         deadline: Instant,
     ) -> Result<(Self, i64)> {
         let below = store.cluster.layout().below(range.top());
+        let start = after.saturating_add(1);
         let options = WatchOptions::new()
             .with_range(end_of(&below))
-            .with_start_revision(after)
+            .with_start_revision(start)
             // Once in a while the server says by itself how far nothing happened, and this it does in order.
             .with_progress_notify();
         let failed = |trouble| Error::from(trouble).not_applied();
@@ -126,7 +127,7 @@ impl Watch {
             connection: connection.clone(),
             store: store.clone(),
             range: range.clone(),
-            known: after,
+            start,
             reported: after,
             heard: Instant::now(),
         };
@@ -155,7 +156,7 @@ impl Watch {
         let patience = self.store.cluster.config().probe_interval();
         let mut asked = None;
         loop {
-            let until = asked.unwrap_or(self.heard) + patience;
+            let until = asked.map_or(self.heard + patience, |asked| asked + patience / 2);
             tokio::select! {
                 biased;
                 news = self.receive() => match news? {
@@ -166,18 +167,30 @@ impl Watch {
                         return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
                     }
                 },
-                () = sleep_until(until) => {
-                    if asked.is_some() {
-                        self.connection.give_up();
-                        let message = format!("the server has been silent for {:?}", self.heard.elapsed());
-                        return Err(Error::new(ErrorKind::Timeout, message).not_applied());
-                    }
+                () = sleep_until(until) => if asked.take().is_none() {
                     // Not before now: whoever reads seldom has not listened meanwhile.
                     asked = Some(Instant::now());
                     self.stream.request_progress().await.map_err(|error| self.broken(error))?;
-                }
+                } else if self.must_wait(Instant::now() + patience / 2).await {
+                    self.heard = Instant::now();
+                } else {
+                    self.connection.give_up();
+                    let message = format!("the server has been silent for {:?}", self.heard.elapsed());
+                    return Err(Error::new(ErrorKind::Timeout, message).not_applied());
+                },
             }
         }
+    }
+
+    /// Whether a server that does not answer on the stream may have its reason: the revision that the watch begins at is
+    /// still to come, as its answer to another request says.
+    async fn must_wait(&self, deadline: Instant) -> bool {
+        let nothing = self.store.cluster.layout().nothing();
+        let mut kv = self.connection.kv();
+        let look = kv.get(nothing, Some(GetOptions::new().with_count_only()));
+        let answer = self.connection.call(deadline, look).await;
+        let now = answer.as_ref().ok().and_then(|answer| answer.header());
+        now.is_some_and(|header| header.revision() < self.start)
     }
 
     /// The next message. Cancel safe.
@@ -202,11 +215,9 @@ impl Watch {
             return if is_compacted { Ok(News::Compacted) } else { Err(refused(&self.connection, message)) };
         }
         history.met(self.connection.era(), message.header());
-        let events = message.events().iter().filter_map(|event| Some((event, event.kv()?)));
-        let events: Vec<_> = events.filter(|(_, found)| found.mod_revision() > self.known).collect();
-        let Some((_, last)) = events.last() else {
+        let Some(last) = message.events().last().and_then(etcd_client::Event::kv) else {
             // Of nobody's watch in particular: the answer to a question of ours.
-            let is_answer = message.watch_id() < 0 || message.created() || !message.events().is_empty();
+            let is_answer = message.watch_id() < 0 || message.created();
             let now = message.header().map_or(0, etcd_client::ResponseHeader::revision);
             if is_answer || now <= self.reported {
                 return Ok(News::Life);
@@ -217,15 +228,15 @@ impl Watch {
         // Not the header's revision: that may be ahead of what a watch that catches up has been told.
         self.reported = self.reported.max(last.mod_revision());
         let revision = revision(self.reported);
-        let changes: Vec<_> =
-            events.into_iter().filter_map(|(event, found)| self.change(event.event_type(), found)).collect();
+        let changes = message.events().iter().filter_map(|event| self.change(event)).collect();
         // What others write below the children of the range is no news, but progress.
         Ok(News::Update(told(revision, changes)))
     }
 
-    fn change(&self, event: EventType, found: &KeyValue) -> Option<KvChange> {
+    fn change(&self, event: &etcd_client::Event) -> Option<KvChange> {
+        let found = event.kv()?;
         let key = self.store.cluster.layout().key(found.key()).filter(|key| self.range.contains(key))?;
-        match event {
+        match event.event_type() {
             // What has no value is no entry any more.
             EventType::Put => {
                 let entry = self.store.entry(self.connection.era(), found);
