@@ -341,7 +341,18 @@ impl Keeper {
             self.waiting.remove(&(due, id));
             self.advance(id);
         }
-        // The lease may have lapsed meanwhile.
+        // The lease may have lapsed meanwhile. Then whoever wants to be gone has waited for long enough.
+        if let Tenure::Held { lapsed: true, .. } = self.tenure() {
+            let withdrawn = |(_, id): &(Instant, u64)| self.slots.get(id).is_some_and(Slot::is_withdrawn);
+            let leaving: Vec<_> = self.waiting.iter().copied().filter(withdrawn).collect();
+            for (due, id) in leaving {
+                self.waiting.remove(&(due, id));
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.end_pause();
+                }
+                self.advance(id);
+            }
+        }
         if self.lease.as_ref().is_some_and(|lease| lease.trouble.is_some()) {
             self.report_all();
         }
