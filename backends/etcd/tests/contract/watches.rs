@@ -167,7 +167,8 @@ async fn a_silent_server_is_noticed_in_time_and_a_quiet_one_is_not_silent() {
     let start = tokio::time::Instant::now();
     let error = soon("the end", follower.failure()).await;
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    // And what a busy machine adds.
+    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
 }
 
 /// The server says so by ending the watch, not by refusing the request.
