@@ -62,8 +62,8 @@
 //!
 //! # What it needs
 //!
-//! etcd 3.4 or later (tested with 3.4), and a tokio runtime. To build it, `protoc` (Debian: `protobuf-compiler`). TLS is `rustls` with
-//! `aws-lc-rs`, as in `discovery-zk`; both may be in one process.
+//! etcd 3.4 or later (tested with 3.4), and a tokio runtime. To build it, `protoc` (Debian: `protobuf-compiler`). TLS is
+//! `rustls` with `aws-lc-rs`, as in `discovery-zk`; both may be in one process.
 
 mod config;
 mod connection;

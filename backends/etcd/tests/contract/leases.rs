@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use discovery::{
-    ErrorKind, Outcome,
-    kv::{Range, Txn},
-};
+use discovery::{ErrorKind, Outcome, kv::Txn};
 use discovery_testbed::{Etcd, Proxy};
 use etcd_client::{DeleteOptions, GetOptions};
 use futures_util::{FutureExt, future::join_all};
@@ -141,13 +138,9 @@ async fn a_renewal_keeps_out_who_waits_in_a_batch() {
     line.pass().await;
     eventually("the lease to be renewed", async || leases(&etcd).renew(lease).await.is_ok()).await;
     let there = listed(&etcd, &everything()).await;
-    // Whatever is still to be sent is sent before what comes now.
-    for n in 0..20 {
-        let new = key(&format!("b/{n}"));
-        kv(&etcd).commit(Txn::new().absent(&new).put(&new, "1")).await.unwrap();
-    }
-    let now = listed(&etcd, &Range::Subtree(key("a"))).await;
-    assert_eq!(now, there, "arrived behind the renewal");
+    // Time to arrive late: the batch was given a second when it was made up.
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(listed(&etcd, &everything()).await, there, "arrived behind the renewal");
 }
 
 /// Renewing and writing at once: nobody fails because of the other.
