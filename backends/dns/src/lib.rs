@@ -1,0 +1,10 @@
+//! DNS backends for the [`discovery`] crate.
+
+#![allow(dead_code, reason = "the parts that use it are on their way")]
+
+mod error;
+mod names;
+mod records;
+mod tsig;
+
+pub use crate::tsig::TsigKey;
