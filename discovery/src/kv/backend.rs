@@ -130,6 +130,12 @@ impl<S> fmt::Debug for KvBackend<S> {
     }
 }
 
+/// The instance that an entry stands for, for stores that show it in other forms as well, as DNS does in records of its
+/// own. `None` for an entry of something else, or one that cannot be read.
+pub fn instance(key: &Key, value: &[u8]) -> Option<Arc<Instance>> {
+    codec::decode(&instance_key(key)?, value, Revision(0)).ok()
+}
+
 /// Turns entries into instances, for one scope.
 struct Decoder {
     info: Info,
@@ -204,6 +210,13 @@ impl Decoder {
         let canonical = self.service.path() == parent && instance.id().as_str() == id;
         (canonical && self.scope.contains(&self.service)).then_some(instance)
     }
+}
+
+/// The instance that a key stands for; another spelling of a name is not it.
+fn instance_key(key: &Key) -> Option<InstanceKey> {
+    let (parent, id) = key.as_str().rsplit_once('/')?;
+    let instance = InstanceKey::new(parent.parse().ok()?, id.parse().ok()?);
+    (instance.service().path() == parent && instance.id().as_str() == id).then_some(instance)
 }
 
 fn range(scope: &Scope) -> Result<Range> {

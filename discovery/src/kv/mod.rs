@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-pub use self::backend::KvBackend;
+pub use self::backend::{KvBackend, instance};
 use crate::{Error, LeaseId, Leases, Result, Revision};
 
 /// The most operations and guards a transaction may have: what the narrowest store (etcd: 128) takes, with room for

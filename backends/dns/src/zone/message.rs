@@ -1,0 +1,153 @@
+//! Messages to the server of a zone, and what it answers.
+
+use discovery::{Error, ErrorKind};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{
+        DNSClass, Name, Record, RecordType,
+        rdata::opt::{EdnsCode, EdnsOption},
+    },
+};
+
+use crate::names::Origin;
+
+/// What a UDP packet may carry without being fragmented anywhere (DNS flag day 2020).
+const PAYLOAD: u16 = 1232;
+
+/// Code of the option of RFC 9664.
+const UPDATE_LEASE: u16 = 2;
+
+/// Code of the option by which a client says where it listens for NOTIFY: two bytes, a UDP port. From the range for
+/// private use (RFC 6891, section 9); servers that do not know it ignore it.
+pub(crate) const NOTIFY_PORT: u16 = 65011;
+
+/// A query for one type at the apex of the zone.
+pub(super) fn query(origin: &Origin, kind: RecordType, notify: Option<u16>) -> Message {
+    let mut message = request(origin, OpCode::Query, kind);
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD).set_version(0);
+    if let Some(port) = notify {
+        edns.options_mut().insert(EdnsOption::Unknown(NOTIFY_PORT, port.to_be_bytes().into()));
+    }
+    message.set_edns(edns);
+    message
+}
+
+/// An update without prerequisites and changes (RFC 2136).
+pub(super) fn update(origin: &Origin) -> Message {
+    request(origin, OpCode::Update, RecordType::SOA)
+}
+
+/// Asks that what an update adds lives that many seconds (RFC 9664).
+pub(super) fn ask_lease(message: &mut Message, seconds: u32) {
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD).set_version(0);
+    edns.options_mut().insert(EdnsOption::Unknown(UPDATE_LEASE, seconds.to_be_bytes().into()));
+    message.set_edns(edns);
+}
+
+/// How many seconds a server granted; `None` from one that knows of no leases.
+pub(super) fn granted_lease(answer: &Message) -> Option<u32> {
+    match answer.edns.as_ref()?.option(EdnsCode::from(UPDATE_LEASE))? {
+        EdnsOption::Unknown(_, bytes) => bytes.first_chunk().map(|seconds| u32::from_be_bytes(*seconds)),
+        _ => None,
+    }
+}
+
+fn request(origin: &Origin, op_code: OpCode, kind: RecordType) -> Message {
+    let mut message = Message::new(fastrand::u16(..), MessageType::Query, op_code);
+    message.add_query(Query::query(origin.name().clone(), kind));
+    message
+}
+
+/// Only if there are no records of a type (section 2.4.3).
+pub(super) fn absent(name: &Name, kind: RecordType) -> Record {
+    empty(name, kind, DNSClass::NONE)
+}
+
+/// Only if there are records of a type (section 2.4.1).
+pub(super) fn present(name: &Name, kind: RecordType) -> Record {
+    empty(name, kind, DNSClass::ANY)
+}
+
+/// Only if the records of a type are these; one for each (section 2.4.2).
+pub(super) fn exactly(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.ttl = 0;
+    record
+}
+
+/// Deletes the records of a type (section 2.5.2).
+pub(super) fn delete_all(name: &Name, kind: RecordType) -> Record {
+    empty(name, kind, DNSClass::ANY)
+}
+
+/// Deletes one record (section 2.5.4).
+pub(super) fn delete(record: &Record) -> Record {
+    let mut record = exactly(record);
+    record.dns_class = DNSClass::NONE;
+    record
+}
+
+fn empty(name: &Name, kind: RecordType, class: DNSClass) -> Record {
+    let mut record = Record::update0(name.clone(), 0, kind);
+    record.dns_class = class;
+    record
+}
+
+/// Whether an update was not carried out because a prerequisite does not hold.
+pub(super) fn is_unmet(code: ResponseCode) -> bool {
+    use ResponseCode::{NXDomain, NXRRSet, YXDomain, YXRRSet};
+    matches!(code, NXDomain | NXRRSet | YXDomain | YXRRSet)
+}
+
+/// What a server refuses to do, or cannot do.
+pub(super) fn refusal(code: ResponseCode, origin: &Origin) -> Error {
+    let (kind, message) = match code {
+        ResponseCode::Refused => (
+            ErrorKind::Denied,
+            format!("the server refuses it; allow updates and transfers of {origin} for the key"),
+        ),
+        ResponseCode::NotAuth => (
+            ErrorKind::Denied,
+            format!("the server is not the primary of {origin}, or does not accept the key"),
+        ),
+        ResponseCode::NotZone | ResponseCode::NXDomain => {
+            (ErrorKind::Invalid, format!("the server has no zone {origin}; check the name"))
+        }
+        ResponseCode::NotImp => {
+            (ErrorKind::Unsupported, "the server does not do dynamic updates (RFC 2136)".into())
+        }
+        ResponseCode::FormErr => {
+            (ErrorKind::Unsupported, "the server does not understand the request".into())
+        }
+        // It may have come to that after the change was made.
+        ResponseCode::ServFail => {
+            let message = "the server failed, as its log may tell; does it have write access to the zone?";
+            return Error::new(ErrorKind::Unavailable, message);
+        }
+        _ => {
+            return Error::new(ErrorKind::Other, format!("the server answered with {code}"));
+        }
+    };
+    Error::new(kind, message).not_applied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_back_from_the_wire() {
+        let origin = Origin::parse("z").unwrap();
+        let mut message = update(&origin);
+        assert_eq!(granted_lease(&message), None);
+        ask_lease(&mut message, 70_000);
+        let message = Message::from_vec(&message.to_vec().unwrap()).unwrap();
+        assert_eq!(granted_lease(&message), Some(70_000));
+        let message = query(&origin, RecordType::SOA, Some(5353));
+        let message = Message::from_vec(&message.to_vec().unwrap()).unwrap();
+        let option = message.edns.as_ref().unwrap().option(EdnsCode::from(NOTIFY_PORT)).cloned();
+        assert_eq!(option, Some(EdnsOption::Unknown(NOTIFY_PORT, vec![0x14, 0xe9])));
+    }
+}

@@ -1,0 +1,271 @@
+//! Entries, leases and transactions in a zone of a stock DNS server: [`Kv`] and [`Leases`] on dynamic updates.
+//!
+//! | contract | DNS |
+//! |---|---|
+//! | entry | TXT record, see `entry` |
+//! | created, modified | numbers of the log, in the record |
+//! | transaction | one update message (RFC 2136) on the head of the log, see `log` |
+//! | read | a question for the serial, and what is new by transfer (RFC 1995), see `replica` and `mirror` |
+//! | revision of reads and watches | the serial of the zone |
+//! | lease | a record with a beat, see `lease` |
+//! | watch | NOTIFY (RFC 1996) and polling, see `eye` and `watch` |
+//!
+//! What others see, addresses, SRV and DNS-SD, is a `projection` of the entries.
+
+mod config;
+mod entry;
+mod eye;
+mod lease;
+mod log;
+pub(crate) mod message;
+mod mirror;
+mod projection;
+mod replica;
+pub(crate) mod server;
+mod transfer;
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use discovery::{
+    Backend, Capabilities, Delivery, Grant, Info, LeaseId, Leases, Registrar, Result, Resume, Revision,
+    Scope, Snapshot, Updates,
+    kv::{Entry, Key, Kv, KvBackend, KvChange, KvUpdate, KvUpdates, Op, Range, Scan, Txn},
+};
+use tokio::{sync::Notify as Bell, time::Instant};
+
+pub use self::config::{DnsZoneConfig, DnsZoneConfigBuilder, Notify};
+use self::{
+    eye::Eye,
+    lease::LeaseBook,
+    log::{Log, Work, is_in_doubt},
+    projection::Projection,
+    replica::Replica,
+    server::Server,
+};
+use crate::error::named;
+
+/// The scheme of its locators.
+pub(crate) const SCHEME: &str = "dns+zone";
+
+/// A zone of a DNS server as a [`Backend`]. Clones share its connection, and its copy of the zone.
+///
+/// # Example: a configuration in code
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
+/// use discovery::Discovery;
+/// use discovery_dns::{DnsZone, DnsZoneConfig, TsigKey};
+///
+/// let key = TsigKey::new("disco-key", "c2VjcmV0IHNlY3JldCBzZWNyZXQ=")?;
+/// let config = DnsZoneConfig::builder().server("ns1.example", 53).zone("disco.example").key(key);
+/// let discovery = Discovery::new(DnsZone::new(config.build()?));
+/// # drop(discovery);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct DnsZone(Arc<KvBackend<Store>>);
+
+impl DnsZone {
+    /// The backend that `config` describes. Nothing is sent before it is first used.
+    pub fn new(config: DnsZoneConfig) -> Self {
+        let mut capabilities = Capabilities::default();
+        capabilities.delivery = if config.notify() == Notify::Off { Delivery::Poll } else { Delivery::Push };
+        capabilities.resume = Resume::Bounded;
+        capabilities.max_record = config.max_record();
+        capabilities.detects_silence_within = config.silence_timeout() + config.poll_interval().mul_f64(1.1);
+        let info = Info::new(SCHEME, config.to_string(), capabilities);
+        Self(Arc::new(KvBackend::new(Store::new(config), info)))
+    }
+}
+
+impl fmt::Debug for DnsZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DnsZone({})", self.0.info())
+    }
+}
+
+#[async_trait]
+impl Backend for DnsZone {
+    fn info(&self) -> &Info {
+        self.0.info()
+    }
+
+    async fn fetch(&self, scope: &Scope) -> Result<Snapshot> {
+        self.0.fetch(scope).await
+    }
+
+    fn watch(&self, scope: &Scope, after: Option<Revision>) -> Updates {
+        self.0.watch(scope, after)
+    }
+
+    fn registrar(&self) -> Option<&dyn Registrar> {
+        self.0.registrar()
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.0.leases()
+    }
+
+    fn kv(&self) -> Option<&dyn Kv> {
+        self.0.kv()
+    }
+}
+
+/// The store behind one handle; its watches share what they need and go on without it.
+struct Store {
+    shared: Arc<Shared>,
+    /// Whoever holds leases sees to it that those of others end.
+    eye: Mutex<Option<Arc<Eye>>>,
+}
+
+/// What the parts of a store have in common.
+#[derive(Debug)]
+struct Shared {
+    config: DnsZoneConfig,
+    replica: Arc<Replica>,
+    leases: Arc<LeaseBook>,
+    log: Log,
+    eye: Mutex<Weak<Eye>>,
+    /// Rung when there is something to look at.
+    bell: Bell,
+}
+
+impl Store {
+    fn new(config: DnsZoneConfig) -> Self {
+        let server = Arc::new(Server::new(config.server().to_owned(), config.key().cloned()));
+        // A poll may be late, and one may be lost, before that is taken for an interruption.
+        let gap = 3 * config.poll_interval() + Duration::from_secs(1);
+        let replica = Arc::new(Replica::new(config.origin().clone(), server, gap));
+        let shared = Shared {
+            leases: Arc::new(LeaseBook::new(replica.clone())),
+            log: Log::new(Projection::new(config.origin(), config.record_ttl())),
+            replica,
+            config,
+            eye: Mutex::default(),
+            bell: Bell::new(),
+        };
+        Self { shared: Arc::new(shared), eye: Mutex::default() }
+    }
+}
+
+impl Shared {
+    /// When an operation that begins now has to be over.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.call_timeout()
+    }
+
+    fn projection(&self) -> Projection {
+        Projection::new(&self.replica.origin, self.config.record_ttl())
+    }
+
+    /// The eye of this handle; opened if it is closed.
+    fn eye(self: &Arc<Self>) -> Arc<Eye> {
+        let mut known = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
+        known.upgrade().unwrap_or_else(|| {
+            let eye = Arc::new(Eye::open(self.clone()));
+            *known = Arc::downgrade(&eye);
+            eye
+        })
+    }
+
+    /// Has the eye look.
+    fn look_now(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Leases mean something only to the handle that granted them.
+    fn with_own_lease(&self, mut entry: Entry) -> Entry {
+        entry.lease = entry.lease.filter(|id| self.leases.contains(*id));
+        entry
+    }
+
+    fn with_own_leases(&self, update: KvUpdate) -> KvUpdate {
+        match update {
+            KvUpdate::Reset(scan) => KvUpdate::Reset(self.scan_with_own_leases(scan)),
+            KvUpdate::Delta { revision, changes } => {
+                let own = |change| match change {
+                    KvChange::Put(entry) => KvChange::Put(self.with_own_lease(entry)),
+                    KvChange::Delete(key) => KvChange::Delete(key),
+                };
+                KvUpdate::Delta { revision, changes: changes.into_iter().map(own).collect() }
+            }
+            KvUpdate::Progress(revision) => KvUpdate::Progress(revision),
+        }
+    }
+
+    fn scan_with_own_leases(&self, scan: Scan) -> Scan {
+        let entries = scan.entries.into_iter().map(|entry| self.with_own_lease(entry)).collect();
+        Scan { revision: scan.revision, entries }
+    }
+}
+
+#[async_trait]
+impl Kv for Store {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let shared = &self.shared;
+        let found = shared.replica.read(shared.deadline(), |mirror| mirror.get(key)).await;
+        found.map(|entry| entry.map(|entry| shared.with_own_lease(entry))).map_err(named("get"))
+    }
+
+    async fn scan(&self, range: &Range) -> Result<Scan> {
+        let shared = &self.shared;
+        let scan = shared.replica.read(shared.deadline(), |mirror| mirror.scan(range)).await;
+        scan.map(|scan| shared.scan_with_own_leases(scan)).map_err(named("scan"))
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision> {
+        let commit = async {
+            txn.check(self.shared.config.max_record())?;
+            let leases: BTreeSet<_> = txn.ops().iter().filter_map(lease_of).collect();
+            let mut pledge = self.shared.leases.pledge(leases)?;
+            let outcome = self.shared.write(Work::Txn(txn)).await;
+            if !is_in_doubt(&outcome) {
+                pledge.settle();
+            }
+            outcome
+        };
+        commit.await.map_err(named("commit"))
+    }
+
+    fn watch(&self, range: &Range, after: Option<Revision>) -> KvUpdates {
+        watch::follow(self.shared.clone(), range.clone(), after)
+    }
+}
+
+#[async_trait]
+impl Leases for Store {
+    async fn grant(&self, ttl: Duration) -> Result<Grant> {
+        let grant = self.shared.grant(ttl).await.map_err(named("grant"))?;
+        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
+        eye.get_or_insert_with(|| self.shared.eye());
+        Ok(grant)
+    }
+
+    async fn renew(&self, id: LeaseId) -> Result<Duration> {
+        self.shared.renew(id).await.map_err(named("renew"))
+    }
+
+    async fn revoke(&self, id: LeaseId) -> Result<()> {
+        self.shared.revoke(id).await.map_err(named("revoke"))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.shared.config)
+    }
+}
+
+fn lease_of(op: &Op) -> Option<LeaseId> {
+    match op {
+        Op::Put { lease, .. } => *lease,
+        Op::Delete(_) => None,
+    }
+}

@@ -1,0 +1,313 @@
+//! Keeps the mirror true: asks the server for its serial, and transfers what is new.
+//!
+//! One question serves all who were waiting when it was sent. A read is served by a question that was sent after the
+//! read began; so it sees what was acknowledged before, by whomever.
+//!
+//! What is known here never goes back. A server that is behind what it told before (a secondary that has not caught up,
+//! a zone that was restored from a backup) is an error for a while; if it stays behind, that is the truth from now on,
+//! and the beginning of another history, which ends all leases: in a restored zone they would live on, with the entries
+//! of yesterday.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use discovery::{Error, ErrorKind, Result, Revision};
+use hickory_proto::rr::{RecordType, rdata::TXT};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::{self, Instant},
+};
+
+use super::{
+    entry::{self, Head},
+    message,
+    mirror::Mirror,
+    server::Server,
+    transfer::{self, Reader, Text, Transfer, is_newer},
+};
+use crate::names::Origin;
+
+/// How long a server may be behind what it told before, until that counts as another history.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before asking a server again that is behind.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The mirror, and what keeps it true.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) origin: Origin,
+    pub(super) server: Arc<Server>,
+    /// Held for single looks, never across an `await`. `None` until something was asked for.
+    mirror: Mutex<Option<Mirror>>,
+    /// The number of the last synchronisation that is done. Whoever holds the lock synchronises; the others wait.
+    line: AsyncMutex<u64>,
+    /// How many have asked for a synchronisation.
+    tickets: AtomicU64,
+    /// The number of the log that reads must have reached: the highest that was met or made. Only grows, but for
+    /// another history.
+    floor: AtomicU64,
+    /// Grows with each history.
+    history: AtomicU64,
+    contact: Mutex<Contact>,
+    /// Where we listen for NOTIFY; 0 if we do not.
+    pub(super) notify_port: AtomicU16,
+    pulse: watch::Sender<Pulse>,
+    /// How far two synchronisations may be apart before a lease that was silent in between is excused.
+    gap: Duration,
+}
+
+/// When the server was last heard.
+#[derive(Debug, Default)]
+struct Contact {
+    /// When the last question was sent that was answered, if all since were.
+    heard: Option<Instant>,
+    /// Since when the server has been behind.
+    behind: Option<Instant>,
+}
+
+/// What watches are told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pulse {
+    /// How often the server answered.
+    pub(super) beats: u64,
+    /// The mirror is at this revision.
+    pub(super) revision: Revision,
+    /// How often whoever keeps an eye on the server has lost it, and why the last time.
+    pub(super) losses: u64,
+    pub(super) error: Option<Error>,
+}
+
+impl Replica {
+    pub(super) fn new(origin: Origin, server: Arc<Server>, gap: Duration) -> Self {
+        Self {
+            origin,
+            server,
+            mirror: Mutex::default(),
+            line: AsyncMutex::default(),
+            tickets: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            history: AtomicU64::new(0),
+            contact: Mutex::default(),
+            notify_port: AtomicU16::new(0),
+            pulse: watch::Sender::default(),
+            gap,
+        }
+    }
+
+    /// Looks at the mirror as it is.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Mirror) -> T) -> Option<T> {
+        self.mirror().as_ref().map(look)
+    }
+
+    /// Looks at the mirror as it is on the server now.
+    pub(super) async fn read<T>(&self, deadline: Instant, look: impl FnOnce(&Mirror) -> T) -> Result<T> {
+        self.sync(deadline).await?;
+        self.look(look).ok_or_else(|| Error::new(ErrorKind::Other, "the zone was read and is not there"))
+    }
+
+    /// Makes the mirror at least as new as the server is now, and as what this handle knows of.
+    pub(super) async fn sync(&self, deadline: Instant) -> Result<()> {
+        loop {
+            match self.sync_once(deadline).await {
+                Err(trouble) if trouble.is_behind && Instant::now() + AGAIN < deadline => {
+                    time::sleep(AGAIN).await;
+                }
+                outcome => return outcome.map_err(|trouble| trouble.error),
+            }
+        }
+    }
+
+    /// The same, but a server that is behind is an error at once.
+    async fn sync_once(&self, deadline: Instant) -> Result<(), Trouble> {
+        // Ordering: the ticket is taken before the lock is asked for, and read by whoever holds the lock; the lock
+        // orders the two.
+        let ticket = self.tickets.fetch_add(1, Ordering::AcqRel) + 1;
+        let line = time::timeout_at(deadline, self.line.lock()).await;
+        let mut line = line
+            .map_err(|_| Error::new(ErrorKind::Timeout, "no answer within the call timeout").not_applied())?;
+        if *line >= ticket {
+            return Ok(());
+        }
+        let waiting = self.tickets.load(Ordering::Acquire);
+        let sent = Instant::now();
+        let outcome = self.catch_up(deadline).await;
+        self.take_note(sent, outcome.is_ok());
+        outcome?;
+        *line = waiting;
+        Ok(())
+    }
+
+    async fn catch_up(&self, deadline: Instant) -> Result<(), Trouble> {
+        // After so long, what the server has is the truth: to be read as a whole.
+        let overdue = self.contact().behind.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let after = match self.look(Mirror::serial) {
+            Some(serial) if !overdue => {
+                let port = self.notify_port.load(Ordering::Relaxed);
+                let question = message::query(&self.origin, RecordType::SOA, (port != 0).then_some(port));
+                let answer = self.server.ask(&question, deadline).await?;
+                let theirs = transfer::serial(&self.origin, &answer)?;
+                if theirs == serial {
+                    return self.check_floor();
+                }
+                // A serial that went back is another history, or one that we know the end of.
+                is_newer(theirs, serial).then_some(serial)
+            }
+            _ => None,
+        };
+        let transfer = self.transfer(after, deadline).await?;
+        if self.take(transfer)? {
+            // Whatever the steps lead away from, it is not what we have.
+            tracing::debug!(zone = %self.origin, "steps do not fit; reading the zone as a whole");
+            let whole = self.transfer(None, deadline).await?;
+            self.take(whole)?;
+        }
+        self.check_floor()
+    }
+
+    async fn transfer(&self, after: Option<u32>, deadline: Instant) -> Result<Transfer> {
+        let mut reader = Reader::new(&self.origin, after);
+        let port = self.notify_port.load(Ordering::Relaxed);
+        let request = reader.request((port != 0).then_some(port));
+        let transfer = self.server.converse(&request, deadline, |message| reader.take(message)).await;
+        // Nothing was written, whatever became of it.
+        transfer.map_err(Error::not_applied)
+    }
+
+    /// Takes a transfer in; says whether it does not fit.
+    fn take(&self, transfer: Transfer) -> Result<bool, Trouble> {
+        let now = Instant::now();
+        match transfer {
+            Transfer::Nothing(_) => {}
+            Transfer::Steps(steps) => {
+                let mut mirror = self.mirror();
+                let Some(known) = mirror.as_mut() else { return Ok(true) };
+                for step in steps {
+                    if known.apply(step, now).is_err() {
+                        return Ok(true);
+                    }
+                }
+            }
+            Transfer::Whole { serial, texts } => self.take_whole(serial, texts, now)?,
+        }
+        Ok(false)
+    }
+
+    fn take_whole(&self, serial: u32, texts: Vec<Text>, now: Instant) -> Result<(), Trouble> {
+        let name = entry::head_name(&self.origin);
+        let heads = texts.iter().filter(|(at, _)| *at == name);
+        let number = heads.filter_map(|(_, text): &(_, TXT)| Head::read(text)).map(|head| head.number).max();
+        let is_back = number.unwrap_or(0) < self.floor.load(Ordering::Acquire);
+        if is_back {
+            let mut contact = self.contact();
+            let since = *contact.behind.get_or_insert(now);
+            if now - since < PATIENCE {
+                return Err(Trouble::behind());
+            }
+            contact.behind = None;
+            tracing::warn!(zone = %self.origin, "the zone is another than it was; all leases end");
+            self.history.fetch_add(1, Ordering::AcqRel);
+            self.floor.store(number.unwrap_or(0), Ordering::Release);
+        }
+        let mut mirror = self.mirror();
+        match mirror.as_mut() {
+            Some(mirror) => mirror.replace(serial, texts, now),
+            None => *mirror = Some(Mirror::new(&self.origin, serial, texts, now)),
+        }
+        Ok(())
+    }
+
+    fn check_floor(&self) -> Result<(), Trouble> {
+        let number = self.look(|mirror| mirror.head().map_or(0, |head| head.number)).unwrap_or(0);
+        if number < self.floor.load(Ordering::Acquire) {
+            self.contact().behind.get_or_insert(Instant::now());
+            return Err(Trouble::behind());
+        }
+        self.contact().behind = None;
+        self.raise_floor(number);
+        Ok(())
+    }
+
+    /// Nothing below this number of the log is to be read from now on.
+    pub(super) fn raise_floor(&self, number: u64) {
+        self.floor.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Which history this is.
+    pub(super) fn history(&self) -> u64 {
+        self.history.load(Ordering::Acquire)
+    }
+
+    /// What watches are told, from now on.
+    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    /// Tells the watches that the server is lost.
+    pub(super) fn lose(&self, error: Error) {
+        self.pulse.send_modify(|pulse| {
+            pulse.losses += 1;
+            pulse.error = Some(error);
+        });
+    }
+
+    /// When the server was last heard, if without interruption.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.contact().heard
+    }
+
+    fn take_note(&self, sent: Instant, answered: bool) {
+        let mut contact = self.contact();
+        if !answered {
+            contact.heard = None;
+            return;
+        }
+        let is_steady = contact.heard.is_some_and(|heard| sent.duration_since(heard) <= self.gap);
+        contact.heard = Some(sent);
+        drop(contact);
+        let mut mirror = self.mirror();
+        let Some(mirror) = mirror.as_mut() else { return };
+        if !is_steady {
+            // Whoever is silent now may not have been able to speak.
+            mirror.excuse_silence(Instant::now());
+        }
+        let revision = mirror.revision();
+        self.pulse.send_modify(|pulse| {
+            pulse.beats += 1;
+            pulse.revision = revision;
+        });
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Option<Mirror>> {
+        // A step that panicked half-way is found out by the next one, which then does not fit.
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contact(&self) -> MutexGuard<'_, Contact> {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the mirror is not up to date.
+struct Trouble {
+    error: Error,
+    is_behind: bool,
+}
+
+impl Trouble {
+    fn behind() -> Self {
+        let message =
+            "the server is behind what is known of the zone; is it a secondary, or was the zone restored?";
+        Self { error: Error::new(ErrorKind::Unavailable, message).not_applied(), is_behind: true }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self { error, is_behind: false }
+    }
+}

@@ -1,0 +1,107 @@
+//! Following a range: what the mirror takes in, told step by step.
+
+use std::sync::Arc;
+
+use discovery::{
+    Error, ErrorKind, Result, Revision,
+    kv::{KvUpdate, KvUpdates, Range},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::watch;
+
+use super::{Shared, eye::Eye, replica::Pulse};
+use crate::error::named;
+
+/// Follows a range until there is trouble.
+pub(super) fn follow(shared: Arc<Shared>, range: Range, after: Option<Revision>) -> KvUpdates {
+    let updates = stream::try_unfold(Phase::New(shared, range, after), |phase| async {
+        let (update, watch) = match phase {
+            Phase::New(shared, range, after) => Watch::open(shared, range, after).await?,
+            Phase::Open(mut watch) => (watch.next().await?, watch),
+        };
+        Ok(Some((update, Phase::Open(watch))))
+    });
+    updates.map_err(named("watch")).boxed()
+}
+
+enum Phase {
+    New(Arc<Shared>, Range, Option<Revision>),
+    Open(Watch),
+}
+
+struct Watch {
+    shared: Arc<Shared>,
+    range: Range,
+    pulse: watch::Receiver<Pulse>,
+    /// How often the server had been lost when the watch began.
+    losses: u64,
+    /// The revision up to which everything was reported.
+    reported: Revision,
+    /// Kept for its drop: the last one closes the eye.
+    _eye: Arc<Eye>,
+}
+
+impl Watch {
+    /// Continues behind `after` if that can be done without a gap, and else begins with the whole range.
+    async fn open(shared: Arc<Shared>, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Self)> {
+        let mut pulse = shared.replica.pulse();
+        let losses = pulse.borrow_and_update().losses;
+        let eye = shared.eye();
+        let begin = |mirror: &super::mirror::Mirror| {
+            let revision = mirror.revision();
+            match after.and_then(|after| mirror.since(after, &range)) {
+                Some(missed) if missed.is_empty() => KvUpdate::Progress(revision),
+                Some(changes) => KvUpdate::Delta { revision, changes },
+                None => KvUpdate::Reset(mirror.scan(&range)),
+            }
+        };
+        let update = shared.replica.read(shared.deadline(), begin).await?;
+        let update = shared.with_own_leases(update);
+        let reported = revision(&update);
+        Ok((update, Self { shared, range, pulse, losses, reported, _eye: eye }))
+    }
+
+    async fn next(&mut self) -> Result<KvUpdate> {
+        loop {
+            let pulse = self.pulse.borrow_and_update().clone();
+            if pulse.losses != self.losses {
+                return Err(pulse.error.unwrap_or_else(|| {
+                    Error::new(ErrorKind::Unavailable, "the server does not answer").not_applied()
+                }));
+            }
+            if pulse.revision != self.reported {
+                let update = self.shared.replica.look(|mirror| {
+                    let revision = mirror.revision();
+                    match mirror.since(self.reported, &self.range) {
+                        Some(changes) if changes.is_empty() => KvUpdate::Progress(revision),
+                        Some(changes) => KvUpdate::Delta { revision, changes },
+                        None => KvUpdate::Reset(mirror.scan(&self.range)),
+                    }
+                });
+                if let Some(update) = update {
+                    self.reported = revision(&update);
+                    return Ok(self.shared.with_own_leases(update));
+                }
+            }
+            let gone = self.pulse.changed().await.is_err();
+            if gone {
+                return Err(Error::new(ErrorKind::Closed, "the store went away"));
+            }
+            let quiet = {
+                let pulse = self.pulse.borrow();
+                pulse.losses == self.losses && pulse.revision == self.reported
+            };
+            if quiet {
+                // The server answered, and nothing has happened.
+                return Ok(KvUpdate::Progress(self.reported));
+            }
+        }
+    }
+}
+
+fn revision(update: &KvUpdate) -> Revision {
+    match update {
+        KvUpdate::Reset(scan) => scan.revision,
+        KvUpdate::Delta { revision, .. } | KvUpdate::Progress(revision) => *revision,
+    }
+}
