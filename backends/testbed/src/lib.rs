@@ -31,6 +31,7 @@
 mod agent;
 mod certificates;
 mod client;
+mod dns;
 mod etcd;
 mod ports;
 mod process;
@@ -41,6 +42,7 @@ mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
+pub use dns::{Answer, Dig, NameServer, NameServerBuilder, NsUpdate};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
