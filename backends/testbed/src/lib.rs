@@ -1,4 +1,4 @@
-//! Real servers and a TCP fault proxy for the tests of the discovery crates.
+//! Real servers and a fault proxy for TCP and UDP, for the tests of the discovery crates.
 //!
 //! Servers come from the packages of the machine and run on loopback ports in temporary directories; a test
 //! owns the handle of its server and everything ends with it. Where a server is not installed the test is

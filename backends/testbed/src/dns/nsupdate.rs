@@ -1,11 +1,14 @@
 //! A command line client that changes zones: it shares no code with what is tested.
 
-use std::{fs, io, net::SocketAddr};
+use std::{fs, io, net::SocketAddr, time::Duration};
 
 use tokio::process::Command;
 
 use super::key::Key;
 use crate::client;
+
+/// How long a client waits for an answer.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// The command line client `nsupdate`, aimed at one zone of one server.
 #[derive(Debug, Clone)]
@@ -15,11 +18,12 @@ pub struct NsUpdate {
     zone: String,
     key: Option<Key>,
     tcp: bool,
+    within: Duration,
 }
 
 impl NsUpdate {
     pub(super) fn new(server: SocketAddr, zone: &str, key: &Key) -> Self {
-        Self { server, zone: zone.to_owned(), key: Some(key.clone()), tcp: false }
+        Self { server, zone: zone.to_owned(), key: Some(key.clone()), tcp: false, within: WITHIN }
     }
 
     /// Sends elsewhere, e.g. to a proxy.
@@ -52,6 +56,12 @@ impl NsUpdate {
         self
     }
 
+    /// Gives up after this time, in whole seconds, instead of ten.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = time;
+        self
+    }
+
     /// Sends one update: lines such as `add web.disco.test. 60 A 127.0.0.1`, `delete web.disco.test. A` or
     /// `prereq nxdomain web.disco.test.`, with absolute names. A line `send` begins another update.
     ///
@@ -71,8 +81,9 @@ impl NsUpdate {
         let file = tempfile::NamedTempFile::new()?;
         fs::write(&file, script)?;
         let mut nsupdate = Command::new("nsupdate");
-        // Seconds in all, seconds an attempt, attempts after the first.
-        nsupdate.args(["-t", "10", "-u", "3", "-r", "2"]);
+        // Seconds in all, seconds an attempt and how many more attempts, which go on as long as there is time.
+        let seconds = self.within.as_secs().max(1);
+        nsupdate.args(["-t", &seconds.to_string(), "-u", "3", "-r", &(seconds / 3).to_string()]);
         if let Some(key) = &self.key {
             nsupdate.args(["-y", &key.argument()]);
         }
