@@ -83,8 +83,8 @@ impl NameServerBuilder {
         self
     }
 
-    /// Tells a listener of each change of the zone (NOTIFY), at once. Knot does so over TCP, and tries again until it is
-    /// answered.
+    /// Tells a listener of each change of the zone (NOTIFY): BIND at once and with a datagram, Knot a second later and over
+    /// TCP. Both try again until they are answered.
     pub fn also_notify(mut self, listener: SocketAddr) -> Self {
         self.also_notify.push(listener);
         self
