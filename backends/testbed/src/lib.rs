@@ -31,18 +31,22 @@
 mod agent;
 mod certificates;
 mod client;
+mod docker;
 mod etcd;
 mod ports;
 mod process;
 mod proxy;
 mod quorum;
 mod require;
+mod static_binary;
 mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
+pub use docker::{Container, Docker, Project};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
 pub use require::{REQUIRE, Server};
+pub use static_binary::{Program, static_binary};
 pub use zk::{Role, ZkCli, ZooKeeper, ZooKeeperBuilder, ZooKeeperEnsemble};

@@ -2,7 +2,7 @@
 
 use std::{env, fmt, io, path::Path};
 
-use crate::{etcd, zk};
+use crate::{docker, etcd, zk};
 
 /// The environment variable with the comma separated names of servers that must be there, e.g. `zk,etcd,dns`.
 /// A test that needs one of them fails instead of being skipped.
@@ -16,6 +16,8 @@ pub enum Server {
     ZooKeeper,
     /// etcd with its command line client, named `etcd` in [`REQUIRE`].
     Etcd,
+    /// A Docker engine with Compose, named `docker` in [`REQUIRE`].
+    Docker,
 }
 
 impl Server {
@@ -23,7 +25,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// When the server is not installed although [`REQUIRE`] names it.
+    /// When the server cannot be started although [`REQUIRE`] names it.
     pub fn available(self) -> bool {
         let required = env::var(REQUIRE).unwrap_or_default();
         match self.verdict(self.missing().as_deref(), &required) {
@@ -46,7 +48,7 @@ impl Server {
 
     fn verdict(self, missing: Option<&str>, required: &str) -> Verdict {
         let Some(missing) = missing else { return Verdict::Run };
-        let why = format!("{self} is not installed: {missing}");
+        let why = format!("{self} cannot be started here: {missing}");
         if required.split(',').any(|name| name.trim() == self.name()) {
             return Verdict::Fail(format!("{REQUIRE}={required} forbids to skip this test, but {why}"));
         }
@@ -58,6 +60,7 @@ impl Server {
         match self {
             Self::ZooKeeper => "zk",
             Self::Etcd => "etcd",
+            Self::Docker => "docker",
         }
     }
 
@@ -66,6 +69,7 @@ impl Server {
         match self {
             Self::ZooKeeper => zk::missing(),
             Self::Etcd => etcd::missing(),
+            Self::Docker => docker::missing(),
         }
     }
 }
@@ -75,6 +79,7 @@ impl fmt::Display for Server {
         f.write_str(match self {
             Self::ZooKeeper => "ZooKeeper",
             Self::Etcd => "etcd",
+            Self::Docker => "Docker",
         })
     }
 }
@@ -113,7 +118,7 @@ mod tests {
             let Verdict::Skip(why) = Server::ZooKeeper.verdict(Some("java not found"), required) else {
                 panic!("{required:?} does not name zk");
             };
-            assert_eq!(why, "ZooKeeper is not installed: java not found");
+            assert_eq!(why, "ZooKeeper cannot be started here: java not found");
         }
     }
 
