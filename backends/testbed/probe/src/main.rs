@@ -3,6 +3,7 @@
 //! ```text
 //! probe serve PORT      listens, and tells everybody who connects its host name
 //! probe resolve NAME    prints the addresses that the name server of /etc/resolv.conf has for a name
+//! probe deny            is a name server that knows no name at all
 //! ```
 //!
 //! It asks the name server in DNS, as a library of our own would. What the C library does about names depends on files
@@ -16,7 +17,12 @@ use std::{
     time::Duration,
 };
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const DNS_PORT: u16 = 53;
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The code of an answer that says that there is no such name.
+const NO_SUCH_NAME: u8 = 3;
 
 /// Record type `A` in the class `IN`.
 const A_IN: [u8; 4] = [0, 1, 0, 1];
@@ -27,7 +33,8 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         ["serve", port] => serve(port),
         ["resolve", name] => print_addresses(name),
-        _ => Err(other("usage: probe serve PORT | resolve NAME")),
+        ["deny"] => deny(),
+        _ => Err(other("usage: probe serve PORT | resolve NAME | deny")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,6 +57,19 @@ fn serve(port: &str) -> io::Result<()> {
     Ok(())
 }
 
+fn deny() -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DNS_PORT))?;
+    let mut message = [0; 512];
+    loop {
+        let (length, client) = socket.recv_from(&mut message)?;
+        let [_, _, flags, code, ..] = &mut message[..length] else { continue };
+        // The question becomes the answer to it.
+        *flags |= 0x80;
+        *code = NO_SUCH_NAME;
+        socket.send_to(&message[..length], client)?;
+    }
+}
+
 fn print_addresses(name: &str) -> io::Result<()> {
     let mut addresses = resolve(name)?;
     addresses.sort();
@@ -62,11 +82,16 @@ fn print_addresses(name: &str) -> io::Result<()> {
 fn resolve(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(ANSWER_WITHIN))?;
-    socket.connect((name_server()?, 53))?;
+    socket.connect((name_server()?, DNS_PORT))?;
     let query = query(name)?;
     socket.send(&query)?;
     let mut buffer = [0; 4096];
-    let length = socket.recv(&mut buffer)?;
+    let length = match socket.recv(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(other(format!("no answer within {ANSWER_WITHIN:?}")));
+        }
+        result => result?,
+    };
     addresses(&query, &buffer[..length])
 }
 
@@ -99,7 +124,7 @@ fn addresses(query: &[u8], answer: &[u8]) -> io::Result<Vec<Ipv4Addr>> {
     }
     match header[3] & 0xf {
         0 => {}
-        3 => return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name")),
+        NO_SUCH_NAME => return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such name")),
         code => return Err(other(format!("the name server says: error {code}"))),
     }
     let mut rest = answer.get(query.len()..).ok_or_else(cut_short)?;

@@ -12,6 +12,8 @@ for part in etc opt; do
   mount -n -t overlay -o "lowerdir=/$part,upperdir=/run/upper/$part,workdir=/run/work/$part" overlay "/$part"
 done
 ip link set lo up
+# The machine may have an engine of its own, whose configuration is not for this one.
+echo '{}' >"$dir/daemon.json"
 
 end() {
   kill -KILL -1 || true
@@ -22,8 +24,9 @@ end() {
   exit "$1"
 }
 trap 'end 0' TERM
-dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --host "unix://$dir/sock" \
-  --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/${dir##*/}" --log-level warn 3<&- &
+dockerd --config-file "$dir/daemon.json" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
+  --host "unix://$dir/sock" --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/${dir##*/}" \
+  --log-level warn 3<&- &
 engine=$!
 { cat <&3 >/dev/null; kill -TERM 1; } &
 # Meanwhile it also buries orphans, the duty of a first process.
