@@ -1,5 +1,5 @@
-# The first process of the engine's namespaces: runs dockerd in the directory $1 for as long as the standard input lasts.
-# When this process ends, the kernel ends all others of the namespace.
+# The first process of the engine's namespaces: runs dockerd in the directory $1 for as long as the standard input
+# lasts. When this process ends, the kernel ends all others of the namespace.
 set -e
 exec 3<&0
 dir=$1

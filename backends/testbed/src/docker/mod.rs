@@ -39,10 +39,12 @@ pub(crate) fn missing() -> Option<String> {
         ("iptables", "iptables"),
         ("ip", "iproute2"),
     ];
+    if !geteuid().is_root() {
+        return Some("only root can start an engine".to_owned());
+    }
     programs
         .into_iter()
         .find_map(|(program, package)| require::missing(program, &[], package))
-        .or_else(|| (!geteuid().is_root()).then(|| "only root can start an engine".to_owned()))
         .or_else(no_namespaces)
 }
 
@@ -74,9 +76,10 @@ impl Docker {
     /// When the engine does not come up; the error shows the end of its log.
     pub async fn start() -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("discovery-docker-").tempdir()?;
-        let arguments: [OsString; 5] =
-            ["-c".into(), WATCH.into(), "watch".into(), dir.path().into(), ENGINE.into()];
+        let arguments: [OsString; 2] = ["watch.sh".into(), dir.path().into()];
         let docker = Self { process: Process::new("the Docker engine", dir, "sh", arguments).tethered() };
+        fs::write(docker.dir().join("watch.sh"), WATCH)?;
+        fs::write(docker.dir().join("engine.sh"), ENGINE)?;
         fs::create_dir(docker.client_config())?;
         docker.process.spawn()?;
         docker.ready().await?;
