@@ -44,13 +44,25 @@ pub(crate) async fn ask(
 /// its `name`. Dropping the future kills it.
 pub(crate) async fn run(
     name: &str,
+    command: Command,
+    printed: impl Fn(&Output) -> String,
+) -> io::Result<String> {
+    run_within(DONE_WITHIN, name, command, printed).await
+}
+
+/// [`run`] for what takes its time.
+pub(crate) async fn run_within(
+    time: Duration,
+    name: &str,
     mut command: Command,
     printed: impl Fn(&Output) -> String,
 ) -> io::Result<String> {
     let child = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(DONE_WITHIN, child).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("{name} took longer than {DONE_WITHIN:?}"))
-    })??;
+    let output = timeout(time, child)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{name} took longer than {time:?}")))?;
+    let output =
+        output.map_err(|error| io::Error::new(error.kind(), format!("cannot run {name}: {error}")))?;
     let printed = printed(&output);
     if output.status.success() {
         Ok(printed)

@@ -1,7 +1,7 @@
 //! Real servers and a fault proxy for TCP and UDP, for the tests of the discovery crates.
 //!
 //! Servers come from the packages of the machine and run on loopback ports in temporary directories; a test
-//! owns the handle of its server and everything ends with it. Where a server is not installed the test is
+//! owns the handle of its server and everything ends with it. Where a server cannot be started the test is
 //! skipped with a message, unless [`REQUIRE`] says that skipping is a failure. The crate knows nothing of
 //! discovery: it hands out addresses.
 //!
@@ -24,6 +24,26 @@
 //! [`Etcd`] is used in the same way, and so are [`ZooKeeperEnsemble`] and [`EtcdCluster`], several servers that elect a
 //! leader.
 //!
+//! [`Docker`] is an engine with networks of its own, which runs Compose projects of images with nothing but a program
+//! of this workspace, linked by [`static_binary`]:
+//!
+//! ```no_run
+//! # async fn test() -> std::io::Result<()> {
+//! use discovery_testbed::{Docker, Program, static_binary};
+//!
+//! let Some(docker) = Docker::start_or_skip().await else { return Ok(()) };
+//! let probe = static_binary("discovery-testbed-probe", Program::Bin("probe"), &[]).await?;
+//! docker.build_scratch("probe", &probe).await?;
+//! let yaml = "services: { cart: { image: probe, command: [serve, '8000'], scale: 3 } }";
+//! let shop = docker.compose("shop", yaml)?;
+//! shop.up().await?;
+//! let carts = shop.containers("cart").await?;
+//! shop.kill(&carts[1]).await?;
+//! println!("{}", shop.exec(&carts[0], ["/probe", "resolve", "cart"]).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Another kind of server is a module beside `zk` and `etcd`: it reserves [`Port`]s, writes what the server reads into
 //! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
 //! serves, and names itself in [`Server`].
@@ -32,6 +52,7 @@ mod agent;
 mod certificates;
 mod client;
 mod dns;
+mod docker;
 mod etcd;
 mod liar;
 mod ports;
@@ -39,14 +60,17 @@ mod process;
 mod proxy;
 mod quorum;
 mod require;
+mod static_binary;
 mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
 pub use dns::{Answer, Dig, NameServer, NameServerBuilder, NsUpdate};
+pub use docker::{Container, Docker, Project};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use liar::{Liar, Transport};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
 pub use require::{REQUIRE, Server};
+pub use static_binary::{Program, static_binary};
 pub use zk::{Role, ZkCli, ZooKeeper, ZooKeeperBuilder, ZooKeeperEnsemble};

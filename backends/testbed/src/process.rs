@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +18,9 @@ use tokio::time::{Instant, sleep};
 /// How often a condition is looked at while waiting for it.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
+/// How long a process on a tether may take to end by itself.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(20);
+
 /// How many lines of the log an error shows.
 const LOG_TAIL: usize = 40;
 
@@ -29,6 +33,7 @@ pub(crate) struct Process {
     label: String,
     program: OsString,
     args: Vec<OsString>,
+    tethered: bool,
     /// `None` while the server is down. Held for single system calls only, never across an `await`.
     running: Mutex<Option<Running>>,
     dir: TempDir,
@@ -52,9 +57,17 @@ impl Process {
             label: label.into(),
             program: program.into(),
             args: args.into_iter().map(Into::into).collect(),
+            tethered: false,
             running: Mutex::new(None),
             dir,
         }
+    }
+
+    /// For a process that ends when its standard input does, and tidies up. It is in a process group of its own, so
+    /// that it gets round to that however the test ends; `kill` waits for it and is patient.
+    pub(crate) fn tethered(mut self) -> Self {
+        self.tethered = true;
+        self
     }
 
     /// Starts the process; its output is appended to the log.
@@ -69,18 +82,15 @@ impl Process {
             return Err(io::Error::other(format!("{} is already running", self.label)));
         }
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let child = Command::new(&self.program)
-            .args(&self.args)
-            .args(more)
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .map_err(|error| {
-                let program = Path::new(&self.program).display();
-                io::Error::new(error.kind(), format!("cannot run {program} for {}: {error}", self.label))
-            })?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).args(more).current_dir(self.dir.path()).stdin(Stdio::null());
+        if self.tethered {
+            command.stdin(Stdio::piped()).process_group(0);
+        }
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn().map_err(|error| {
+            let program = Path::new(&self.program).display();
+            io::Error::new(error.kind(), format!("cannot run {program} for {}: {error}", self.label))
+        })?;
         *running = Some(Running { child, paused: false });
         Ok(())
     }
@@ -93,10 +103,11 @@ impl Process {
         }
     }
 
-    /// SIGKILL, as a crash would end it. Does nothing when the process is down.
+    /// SIGKILL, as a crash would end it; a process on a tether is let go first. Does nothing when it is down.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        // SIGKILL also ends a process that is stopped, so there is no need to resume it first.
         if let Some(mut running) = self.running().take() {
+            running.let_go()?;
+            // SIGKILL also ends a process that is stopped, so there is no need to resume it first.
             running.child.kill()?;
             running.child.wait()?;
         }
@@ -214,6 +225,20 @@ impl Process {
     }
 }
 
+impl Running {
+    /// Waits until a process on a tether has ended.
+    fn let_go(&mut self) -> io::Result<()> {
+        let Some(tether) = self.child.stdin.take() else { return Ok(()) };
+        drop(tether);
+        // Also called by `drop`, where nothing can be awaited.
+        let deadline = std::time::Instant::now() + LETS_GO_WITHIN;
+        while self.child.try_wait()?.is_none() && std::time::Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -298,6 +323,20 @@ mod tests {
         assert!(stat.contains(") T "), "{stat}");
         process.stop(SOON).await.unwrap();
         assert!(!process.is_running());
+    }
+
+    #[test]
+    fn a_process_on_a_tether_tidies_up() {
+        let outside = TempDir::new().unwrap();
+        let trace = outside.path().join("trace");
+        let script = format!("touch {0}; cat; rm {0}", trace.display());
+        let process = shell(&script).tethered();
+        process.spawn().unwrap();
+        while !trace.exists() {
+            std::thread::yield_now();
+        }
+        drop(process);
+        assert!(!trace.exists());
     }
 
     #[test]

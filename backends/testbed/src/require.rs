@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{dns, etcd, zk};
+use crate::{dns, docker, etcd, zk};
 
 /// The environment variable with the comma separated names of servers that must be there, e.g. `zk,etcd,dns`.
 /// A test that needs one of them fails instead of being skipped.
@@ -25,6 +25,8 @@ pub enum Server {
     Knot,
     /// dnsmasq with the same clients, named `dns` in [`REQUIRE`].
     Dnsmasq,
+    /// A Docker engine with Compose, named `docker` in [`REQUIRE`].
+    Docker,
 }
 
 impl Server {
@@ -32,7 +34,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// When the server is not installed although [`REQUIRE`] names it.
+    /// When the server cannot be started although [`REQUIRE`] names it.
     pub fn available(self) -> bool {
         let required = env::var(REQUIRE).unwrap_or_default();
         match self.verdict(self.missing().as_deref(), &required) {
@@ -55,7 +57,7 @@ impl Server {
 
     fn verdict(self, missing: Option<&str>, required: &str) -> Verdict {
         let Some(missing) = missing else { return Verdict::Run };
-        let why = format!("{self} is not installed: {missing}");
+        let why = format!("{self} cannot be started here: {missing}");
         if required.split(',').any(|name| name.trim() == self.name()) {
             return Verdict::Fail(format!("{REQUIRE}={required} forbids to skip this test, but {why}"));
         }
@@ -68,6 +70,7 @@ impl Server {
             Self::ZooKeeper => "zk",
             Self::Etcd => "etcd",
             Self::Bind | Self::Knot | Self::Dnsmasq => "dns",
+            Self::Docker => "docker",
         }
     }
 
@@ -79,6 +82,7 @@ impl Server {
             Self::Bind => dns::missing(&["named", "rndc"], "bind9"),
             Self::Knot => dns::missing(&["knotd", "knotc"], "knot"),
             Self::Dnsmasq => dns::missing(&["dnsmasq"], "dnsmasq-base"),
+            Self::Docker => docker::missing(),
         }
     }
 }
@@ -91,6 +95,7 @@ impl fmt::Display for Server {
             Self::Bind => "BIND",
             Self::Knot => "Knot DNS",
             Self::Dnsmasq => "dnsmasq",
+            Self::Docker => "Docker",
         })
     }
 }
@@ -137,7 +142,7 @@ mod tests {
             let Verdict::Skip(why) = Server::ZooKeeper.verdict(Some("java not found"), required) else {
                 panic!("{required:?} does not name zk");
             };
-            assert_eq!(why, "ZooKeeper is not installed: java not found");
+            assert_eq!(why, "ZooKeeper cannot be started here: java not found");
         }
     }
 
