@@ -22,7 +22,7 @@ const OPTIONS: &[&str] =
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notify {
-    /// A free port is listened at for NOTIFY. The embedded [`Authority`](crate::Authority) is told of it with each
+    /// A free port is listened at for NOTIFY. The embedded authority is told of it with each
     /// question; stock servers do not look.
     #[default]
     Auto,

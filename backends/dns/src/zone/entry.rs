@@ -168,7 +168,7 @@ fn text_record(name: Name, ttl: u32, text: String) -> Record {
 }
 
 /// FNV-1a with 64 bits (Fowler, Noll, Vo): a number for what has none. Never 0, which would be no revision.
-fn digest(value: &[u8]) -> u64 {
+pub(super) fn digest(value: &[u8]) -> u64 {
     let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });

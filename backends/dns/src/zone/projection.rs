@@ -3,20 +3,30 @@
 //!
 //! Instances of a service may share records, an address for one; a record goes when the last of them goes. So the
 //! records of a service are counted, from the moment on at which this handle first writes to it.
+//!
+//! Servers limit how many records of a type a name may have (BIND, since 9.18.28: to 100), and no resolver likes more.
+//! Of those that an order shows which has nothing to do with addresses or ids, and which is the same for all who write,
+//! the first hundred are in the zone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use discovery::{
     Revision,
     kv::{self, Key, KvChange, Range},
 };
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::{
+    rr::{Name, Record, RecordType},
+    serialize::binary::BinEncodable,
+};
 
-use super::{message, mirror::Mirror};
+use super::{entry::digest, message, mirror::Mirror};
 use crate::{names::Origin, records};
 
 /// How many services are counted at once; beyond that counting begins anew.
 const SERVICES_MAX: usize = 1024;
+
+/// How many records of a type a name has at most.
+const SHOWN_MAX: usize = 100;
 
 /// The records of the services that this handle writes to.
 #[derive(Debug)]
@@ -33,8 +43,14 @@ pub(super) struct Projection {
 #[derive(Debug, Default)]
 struct Service {
     instances: HashMap<Key, Vec<Record>>,
-    counts: HashMap<(Name, RData), usize>,
+    sets: HashMap<(Name, RecordType), Set>,
 }
+
+/// The records of one type at one name, in their order, and how many instances have them.
+type Set = BTreeMap<Rank, (Record, usize)>;
+
+/// The place of a record: by a digest of its data, and by these where digests are the same.
+type Rank = (u64, Vec<u8>);
 
 /// What an instance had before a change, so that the change can be taken back.
 #[derive(Debug)]
@@ -59,7 +75,7 @@ impl Projection {
                         KvChange::Delete(_) => Vec::new(),
                     };
                     if let Some(service) = self.services.get_mut(&change.key().parent()) {
-                        service.set(change.key(), records);
+                        service.set(change.key(), records, &mut Vec::new());
                     }
                 }
             }
@@ -85,15 +101,9 @@ impl Projection {
             self.services.insert(parent.clone(), service);
         }
         let service = self.services.entry(parent).or_default();
-        let old = service.set(key, new.clone());
         let mut updates = Vec::new();
-        for record in old.iter().chain(&stored) {
-            if !service.has(record) {
-                updates.push(message::delete(record));
-            }
-        }
-        // What is there already is added again: that costs nothing and mends what somebody took away.
-        updates.extend(new);
+        let old = service.set(key, new, &mut updates);
+        updates.extend(stored.iter().filter(|record| !service.has(record)).map(message::delete));
         (updates, Undo { key: key.clone(), records: old })
     }
 
@@ -101,7 +111,7 @@ impl Projection {
     pub(super) fn undo(&mut self, changes: impl DoubleEndedIterator<Item = Undo>) {
         for Undo { key, records } in changes.rev() {
             if let Some(service) = self.services.get_mut(&key.parent()) {
-                service.set(&key, records);
+                service.set(&key, records, &mut Vec::new());
             }
         }
     }
@@ -110,7 +120,7 @@ impl Projection {
         let mut service = Service::default();
         for entry in mirror.scan(&Range::Children(parent.clone())).entries {
             let records = self.records(&entry.key, &entry.value);
-            service.set(&entry.key, records);
+            service.set(&entry.key, records, &mut Vec::new());
         }
         service
     }
@@ -122,34 +132,112 @@ impl Projection {
 }
 
 impl Service {
-    /// Sets the records of an instance; returns what they were.
-    fn set(&mut self, key: &Key, records: Vec<Record>) -> Vec<Record> {
-        for record in &records {
-            *self.counts.entry(identity(record)).or_default() += 1;
+    /// Sets the records of an instance, and says what has to be updated for it. Returns what they were.
+    fn set(&mut self, key: &Key, records: Vec<Record>, updates: &mut Vec<Record>) -> Vec<Record> {
+        let old = self.instances.remove(key).unwrap_or_default();
+        for record in old.iter().filter(|record| !records.contains(record)) {
+            self.remove(record, updates);
         }
-        let old = if records.is_empty() {
-            self.instances.remove(key)
-        } else {
-            self.instances.insert(key.clone(), records)
-        };
-        let old = old.unwrap_or_default();
-        for record in &old {
-            let identity = identity(record);
-            if let Some(count) = self.counts.get_mut(&identity) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(&identity);
-                }
+        for record in &records {
+            if old.contains(record) {
+                // Added again, it costs nothing, and mends what somebody took away.
+                updates.extend(self.has(record).then(|| record.clone()));
+            } else {
+                self.insert(record, updates);
             }
+        }
+        if !records.is_empty() {
+            self.instances.insert(key.clone(), records);
         }
         old
     }
 
+    fn insert(&mut self, record: &Record, updates: &mut Vec<Record>) {
+        let set = self.sets.entry(place(record)).or_default();
+        let rank = rank(record);
+        if let Some((_, count)) = set.get_mut(&rank) {
+            *count += 1;
+            return;
+        }
+        set.insert(rank.clone(), (record.clone(), 1));
+        if set.keys().take(SHOWN_MAX).any(|shown| *shown == rank) {
+            // It takes the last place from another, which has to go first.
+            updates.extend(set.values().nth(SHOWN_MAX).map(|(record, _)| message::delete(record)));
+            updates.push(record.clone());
+        }
+    }
+
+    fn remove(&mut self, record: &Record, updates: &mut Vec<Record>) {
+        let place = place(record);
+        let Some(set) = self.sets.get_mut(&place) else { return };
+        let rank = rank(record);
+        let Some((_, count)) = set.get_mut(&rank) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        let was_shown = set.keys().take(SHOWN_MAX).any(|shown| *shown == rank);
+        set.remove(&rank);
+        if was_shown {
+            updates.push(message::delete(record));
+            // Another takes the last place.
+            updates.extend(set.values().nth(SHOWN_MAX - 1).map(|(record, _)| record.clone()));
+        }
+        if set.is_empty() {
+            self.sets.remove(&place);
+        }
+    }
+
+    /// Whether a record is in the zone.
     fn has(&self, record: &Record) -> bool {
-        self.counts.contains_key(&identity(record))
+        let rank = rank(record);
+        self.sets.get(&place(record)).is_some_and(|set| set.keys().take(SHOWN_MAX).any(|shown| *shown == rank))
     }
 }
 
-fn identity(record: &Record) -> (Name, RData) {
-    (record.name.clone(), record.data.clone())
+fn place(record: &Record) -> (Name, RecordType) {
+    (record.name.clone(), record.record_type())
+}
+
+fn rank(record: &Record) -> Rank {
+    let data = record.data.to_bytes().unwrap_or_default();
+    (digest(&data), data)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use hickory_proto::rr::{DNSClass, RData, rdata::A};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(n: u8) -> Record {
+        Record::from_rdata(Name::from_ascii("a.z.").unwrap(), 5, RData::A(A::new(10, 0, 0, n)))
+    }
+
+    /// The zone after updates.
+    fn update(zone: &mut BTreeSet<String>, updates: &[Record]) {
+        for update in updates {
+            let text = update.data.to_string();
+            if update.dns_class == DNSClass::NONE { zone.remove(&text) } else { zone.insert(text) };
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_zone_shows_the_first_of_all(steps in prop::collection::vec((0_u8..150, prop::collection::vec(0_u8..200, 0..3)), 1..400)) {
+            let (mut service, mut zone) = (Service::default(), BTreeSet::new());
+            for (instance, addresses) in steps {
+                let addresses: BTreeSet<_> = addresses.into_iter().collect();
+                let mut updates = Vec::new();
+                let key = format!("s/{instance}").parse().unwrap();
+                service.set(&key, addresses.into_iter().map(record).collect(), &mut updates);
+                update(&mut zone, &updates);
+            }
+            let all: BTreeMap<_, _> = service.instances.values().flatten().map(|one| (rank(one), one.data.to_string())).collect();
+            prop_assert_eq!(zone, all.into_values().take(SHOWN_MAX).collect::<BTreeSet<_>>());
+        }
+    }
 }

@@ -17,7 +17,10 @@ use std::{
 };
 
 use discovery::{Error, ErrorKind, Result, Revision};
-use hickory_proto::rr::{RecordType, rdata::TXT};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{RecordType, rdata::TXT},
+};
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
     time::{self, Instant},
@@ -34,7 +37,7 @@ use crate::names::Origin;
 
 /// How long a server may be behind what it told before, until that counts as another history.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait before asking a server again that is behind.
+/// About how long to wait before asking a server again that is behind, or busy.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// The mirror, and what keeps it true.
@@ -114,15 +117,15 @@ impl Replica {
     pub(super) async fn sync(&self, deadline: Instant) -> Result<()> {
         loop {
             match self.sync_once(deadline).await {
-                Err(trouble) if trouble.is_behind && Instant::now() + AGAIN < deadline => {
-                    time::sleep(AGAIN).await;
+                Err(trouble) if trouble.is_passing && Instant::now() + AGAIN < deadline => {
+                    time::sleep(AGAIN.mul_f64(0.5 + fastrand::f64())).await;
                 }
                 outcome => return outcome.map_err(|trouble| trouble.error),
             }
         }
     }
 
-    /// The same, but a server that is behind is an error at once.
+    /// The same, but a server that is behind or busy is an error at once.
     async fn sync_once(&self, deadline: Instant) -> Result<(), Trouble> {
         // Ordering: the ticket is taken before the lock is asked for, and read by whoever holds the lock; the lock
         // orders the two.
@@ -169,13 +172,19 @@ impl Replica {
         self.check_floor()
     }
 
-    async fn transfer(&self, after: Option<u32>, deadline: Instant) -> Result<Transfer> {
+    async fn transfer(&self, after: Option<u32>, deadline: Instant) -> Result<Transfer, Trouble> {
         let mut reader = Reader::new(&self.origin, after);
         let port = self.notify_port.load(Ordering::Relaxed);
         let request = reader.request((port != 0).then_some(port));
-        let transfer = self.server.converse(&request, deadline, |message| reader.take(message)).await;
+        // BIND serves ten transfers at a time (`transfers-out`) and tells all others that it failed.
+        let mut is_passing = false;
+        let take = |message: Message| {
+            is_passing = message.metadata.response_code == ResponseCode::ServFail;
+            reader.take(message)
+        };
+        let transfer = self.server.converse(&request, deadline, take).await;
         // Nothing was written, whatever became of it.
-        transfer.map_err(Error::not_applied)
+        transfer.map_err(|error| Trouble { error: error.not_applied(), is_passing })
     }
 
     /// Takes a transfer in; says whether it does not fit.
@@ -295,19 +304,20 @@ impl Replica {
 /// Why the mirror is not up to date.
 struct Trouble {
     error: Error,
-    is_behind: bool,
+    /// Whether it may be over in a moment.
+    is_passing: bool,
 }
 
 impl Trouble {
     fn behind() -> Self {
         let message =
             "the server is behind what is known of the zone; is it a secondary, or was the zone restored?";
-        Self { error: Error::new(ErrorKind::Unavailable, message).not_applied(), is_behind: true }
+        Self { error: Error::new(ErrorKind::Unavailable, message).not_applied(), is_passing: true }
     }
 }
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Self { error, is_behind: false }
+        Self { error, is_passing: false }
     }
 }
