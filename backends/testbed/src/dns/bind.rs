@@ -17,11 +17,11 @@ const CONTROL_CONFIG: &str = "rndc.conf";
 /// In the foreground, with the log on standard error, IPv4 only, one thread.
 pub(super) const ARGUMENTS: [&str; 6] = ["-g", "-4", "-n", "1", "-c", CONFIG];
 
-/// Whether AppArmor is at work, where there is such a file.
+/// Whether `AppArmor` is at work, where there is such a file.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// The server's program, for a server in `dir`. Debian's profile for AppArmor keeps it from all files but those of the
-/// machine's own server, and goes by its path; a copy is free.
+/// The server's program, for a server in `dir`. Debian's profile for `AppArmor` keeps it from all files but those of
+/// the machine's own server, and goes by its path; a copy is free.
 pub(super) fn program(dir: &Path) -> io::Result<PathBuf> {
     let named = require::program("named");
     if !fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')) {
