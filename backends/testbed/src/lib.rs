@@ -22,7 +22,8 @@
 //! ```
 //!
 //! [`Etcd`] is used in the same way, and so are [`ZooKeeperEnsemble`] and [`EtcdCluster`], several servers that elect a
-//! leader.
+//! leader. DNS servers are [`NameServer`] (BIND and Knot, which hold a zone) and [`Dnsmasq`] (a resolver); a [`Liar`]
+//! answers what no real one would.
 //!
 //! [`Docker`] is an engine with networks of its own, which runs Compose projects of images with nothing but a program
 //! of this workspace, linked by [`static_binary`]:
@@ -45,8 +46,8 @@
 //! ```
 //!
 //! Another kind of server is a module beside `zk` and `etcd`: it reserves [`Port`]s, writes what the server reads into
-//! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
-//! serves, and names itself in [`Server`].
+//! a temporary directory, hands that and a command to a `Process`, says (`Serve`, and `Member` if there are leaders) how to
+//! tell that the server really serves, and names itself in [`Server`].
 
 mod agent;
 mod certificates;
@@ -65,7 +66,7 @@ mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
-pub use dns::{Answer, Dig, NameServer, NameServerBuilder, NsUpdate};
+pub use dns::{Answer, Dig, Dnsmasq, DnsmasqBuilder, NameServer, NameServerBuilder, NsUpdate};
 pub use docker::{Container, Docker, Project};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use liar::{Liar, Transport};
