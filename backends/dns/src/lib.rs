@@ -2,9 +2,13 @@
 
 #![allow(dead_code, reason = "the parts that use it are on their way")]
 
+mod authority;
 mod error;
 mod names;
 mod records;
 mod tsig;
 
-pub use crate::tsig::TsigKey;
+pub use crate::{
+    authority::{Authority, AuthorityBuilder, ZoneConfig},
+    tsig::TsigKey,
+};

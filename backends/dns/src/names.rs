@@ -78,7 +78,7 @@ impl Origin {
     pub(crate) fn entry(&self, key: &Key) -> Name {
         let labels: Vec<_> = key.segments().rev().map(label).collect();
         let length: usize = labels.iter().map(|label| label.len() + 1).sum();
-        if labels.iter().any(|label| label.len() > LABEL_MAX) || length + self.0.len() > NAME_MAX {
+        if labels.iter().any(|label| label.len() > LABEL_MAX) || length + self.0.len() + 1 > NAME_MAX {
             return self.below([digest(key).as_str()]);
         }
         self.below(labels.iter().map(String::as_str))
