@@ -1,4 +1,4 @@
-//! Real servers and a TCP fault proxy for the tests of the discovery crates.
+//! Real servers and a fault proxy for TCP and UDP, for the tests of the discovery crates.
 //!
 //! Servers come from the packages of the machine and run on loopback ports in temporary directories; a test
 //! owns the handle of its server and everything ends with it. Where a server is not installed the test is
@@ -22,16 +22,19 @@
 //! ```
 //!
 //! [`Etcd`] is used in the same way, and so are [`ZooKeeperEnsemble`] and [`EtcdCluster`], several servers that elect a
-//! leader.
+//! leader. DNS servers are [`NameServer`] (BIND and Knot, which hold a zone) and [`Dnsmasq`] (a resolver); a [`Liar`]
+//! answers what no real one would.
 //!
 //! Another kind of server is a module beside `zk` and `etcd`: it reserves [`Port`]s, writes what the server reads into
-//! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
-//! serves, and names itself in [`Server`].
+//! a temporary directory, hands that and a command to a `Process`, says (`Serve`, and `Member` if there are leaders) how to
+//! tell that the server really serves, and names itself in [`Server`].
 
 mod agent;
 mod certificates;
 mod client;
+mod dns;
 mod etcd;
+mod liar;
 mod ports;
 mod process;
 mod proxy;
@@ -41,7 +44,9 @@ mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
+pub use dns::{Answer, Dig, Dnsmasq, DnsmasqBuilder, NameServer, NameServerBuilder, NsUpdate};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
+pub use liar::{Liar, Transport};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
 pub use require::{REQUIRE, Server};
