@@ -1,6 +1,7 @@
 //! DNS backends for the [`discovery`] crate.
 #![allow(dead_code, reason = "the parts that use it are on their way")]
 
+mod authority;
 mod error;
 mod names;
 mod records;
@@ -10,6 +11,7 @@ mod zone;
 use discovery::{Result, kv::Key};
 
 pub use crate::{
+    authority::{Authority, AuthorityBuilder, ZoneConfig},
     tsig::TsigKey,
     zone::{DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, Notify},
 };

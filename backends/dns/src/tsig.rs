@@ -282,6 +282,12 @@ impl Signer {
         &self.key
     }
 
+    /// The most bytes that a signature takes.
+    pub(crate) fn size(&self) -> usize {
+        // Two names, the head of the record, the stamp, and the longest code.
+        self.key.name.len() + self.key.algorithm.to_name().len() + 2 + 10 + 16 + 6 + 64
+    }
+
     /// Signs the next message of the answer, and appends the signature.
     pub(crate) fn sign(&mut self, message: &mut Vec<u8>, now: u64) {
         let prior = if self.first { Prior::Request(&self.mac) } else { Prior::Message(&self.mac, &[]) };

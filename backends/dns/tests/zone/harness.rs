@@ -1,6 +1,6 @@
 //! A server and a zone of its own for every check: some count revisions, or end all leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,44 +9,92 @@ use discovery::{
     conformance::{Disrupt, Disruption, Harness},
     kv::Key,
 };
-use discovery_dns::{DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, TsigKey};
-use discovery_testbed::{NameServer, Proxy};
+use discovery_dns::{Authority, DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, TsigKey, ZoneConfig};
+use discovery_testbed::{Dig, NameServer, NsUpdate, Proxy};
+
+/// The zone of the embedded authority, and its key.
+const ZONE: &str = "disco.test";
+const KEY: (&str, &str) = ("disco-key", "c2VjcmV0IHNlY3JldCBzZWNyZXQ=");
 
 /// How clients of a server are set up for tests: one that polls often, so that nothing takes long.
-pub(crate) fn config(server: &NameServer, port: u16) -> DnsZoneConfigBuilder {
-    let key = TsigKey::new(server.key_name(), server.key_secret()).unwrap();
+pub(crate) fn config(port: u16, zone: &str, (name, secret): (&str, &str)) -> DnsZoneConfigBuilder {
     DnsZoneConfig::builder()
         .server("127.0.0.1", port)
-        .zone(server.zone())
-        .key(key)
+        .zone(zone)
+        .key(TsigKey::new(name, secret).unwrap())
         .poll_interval(Duration::from_millis(50))
         .silence_timeout(Duration::from_secs(2))
 }
 
 /// A server, and a line to it that can be cut.
-pub(crate) struct ZoneHarness {
-    server: NameServer,
+pub(crate) struct ZoneHarness<S> {
+    server: S,
     line: Proxy,
 }
 
-impl Drop for ZoneHarness {
-    fn drop(&mut self) {
-        if true { eprintln!("LOG {}", self.server.log().lines().filter(|l| !l.contains("approved") && !l.contains("updating zone") && !l.contains("transfer of")).collect::<Vec<_>>().join("\n")); }
+/// What has a zone.
+pub(crate) trait Server: Send + Sync + 'static {
+    fn address(&self) -> SocketAddr;
+    fn zone(&self) -> &str;
+    fn key(&self) -> (&str, &str);
+}
+
+impl Server for NameServer {
+    fn address(&self) -> SocketAddr {
+        Self::address(self)
+    }
+
+    fn zone(&self) -> &str {
+        Self::zone(self)
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (self.key_name(), self.key_secret())
     }
 }
 
-impl ZoneHarness {
-    pub(crate) fn new(server: NameServer) -> Self {
+impl Server for Authority {
+    fn address(&self) -> SocketAddr {
+        Self::address(self)
+    }
+
+    fn zone(&self) -> &str {
+        ZONE
+    }
+
+    fn key(&self) -> (&str, &str) {
+        KEY
+    }
+}
+
+/// An embedded authority with a zone of its own.
+pub(crate) async fn authority() -> Authority {
+    let authority = Authority::builder()
+        .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .zone(ZoneConfig::dynamic(ZONE))
+        .key(TsigKey::new(KEY.0, KEY.1).unwrap());
+    authority.start().await.unwrap()
+}
+
+impl<S: Server> ZoneHarness<S> {
+    pub(crate) fn new(server: S) -> Self {
         Self { line: Proxy::start(server.address()).unwrap(), server }
     }
 
     fn client(&self, port: u16) -> Arc<dyn Backend> {
-        Arc::new(DnsZone::new(config(&self.server, port).build().unwrap()))
+        let config = config(port, self.server.zone(), self.server.key());
+        Arc::new(DnsZone::new(config.build().unwrap()))
+    }
+
+    async fn update(&self, script: &str) {
+        let (name, secret) = self.server.key();
+        let nsupdate = NsUpdate::new(self.server.address(), self.server.zone()).key(name, secret);
+        nsupdate.tcp().run(script).await.unwrap();
     }
 }
 
 #[async_trait]
-impl Harness for ZoneHarness {
+impl<S: Server> Harness for ZoneHarness<S> {
     async fn backend(&self) -> Arc<dyn Backend> {
         self.client(self.server.address().port())
     }
@@ -58,11 +106,12 @@ impl Harness for ZoneHarness {
     async fn plant(&self, key: &Key, value: Bytes) {
         let name = discovery_dns::entry_name(self.server.zone(), key).unwrap();
         let strings: Vec<_> = value.chunks(255).map(quoted).collect();
-        let script = format!("update delete {name} TXT\nupdate add {name} 5 TXT {}", strings.join(" "));
-        self.server.nsupdate().tcp().run(&script).await.unwrap();
+        let strings = strings.join(" ");
+        self.update(&format!("update delete {name} TXT\nupdate add {name} 5 TXT {strings}")).await;
     }
 }
 
+/// A string as zone files have it.
 fn quoted(string: &[u8]) -> String {
     let escaped = string.iter().map(|byte| {
         let is_plain = matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
@@ -72,7 +121,7 @@ fn quoted(string: &[u8]) -> String {
 }
 
 #[async_trait]
-impl Disrupt for ZoneHarness {
+impl<S: Server> Disrupt for ZoneHarness<S> {
     fn can(&self, disruption: Disruption) -> bool {
         matches!(disruption, Disruption::Cut | Disruption::Expire)
     }
@@ -86,13 +135,14 @@ impl Disrupt for ZoneHarness {
             Disruption::Cut => self.line.refuse().await,
             // Whoever holds them: nobody else's are to be seen in a zone of its own.
             Disruption::Expire => {
-                let zone = self.server.zone();
-                let records = self.server.dig().transfer(zone).await.unwrap();
+                let (name, secret) = self.server.key();
+                let dig = Dig::new(self.server.address()).key(name, secret);
+                let records = dig.transfer(self.server.zone()).await.unwrap();
                 let names = records.iter().filter_map(|record| record.split_whitespace().next());
-                let leases: Vec<_> = names.filter(|name| name.contains("._lease.")).collect();
-                let script: Vec<_> = leases.iter().map(|name| format!("update delete {name} TXT")).collect();
+                let leases = names.filter(|name| name.contains("._lease."));
+                let script: Vec<_> = leases.map(|name| format!("update delete {name} TXT")).collect();
                 if !script.is_empty() {
-                    self.server.nsupdate().run(&script.join("\n")).await.unwrap();
+                    self.update(&script.join("\n")).await;
                 }
             }
             other => panic!("a disruption that came later: {other:?}"),

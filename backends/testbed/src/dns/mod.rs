@@ -101,7 +101,7 @@ impl NameServer {
 
     /// A client that changes this server's zone, with its key.
     pub fn nsupdate(&self) -> NsUpdate {
-        NsUpdate::new(self.address(), self.zone(), &self.key)
+        NsUpdate::signed(self.address(), self.zone(), &self.key)
     }
 
     /// Replaces all that the zone holds by `records`, as [`NameServerBuilder::records`], under any `serial`, also one that

@@ -22,8 +22,13 @@ pub struct NsUpdate {
 }
 
 impl NsUpdate {
-    pub(super) fn new(server: SocketAddr, zone: &str, key: &Key) -> Self {
-        Self { server, zone: zone.to_owned(), key: Some(key.clone()), tcp: false, within: WITHIN }
+    /// A client that changes a zone of any server, and does not sign what it sends.
+    pub fn new(server: SocketAddr, zone: &str) -> Self {
+        Self { server, zone: zone.to_owned(), key: None, tcp: false, within: WITHIN }
+    }
+
+    pub(super) fn signed(server: SocketAddr, zone: &str, key: &Key) -> Self {
+        Self::new(server, zone).key(&key.name, &key.secret)
     }
 
     /// Sends elsewhere, e.g. to a proxy.

@@ -1,0 +1,171 @@
+//! From the bytes of a request to the bytes of its answer. No input or output, so that anything can be thrown at it.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use tokio::time::Instant;
+
+use super::{
+    answer::answer,
+    message::{OpCode, Rcode, Reply, Request, Transport, Unreadable},
+    transfer::{self, Transfer},
+    wire::{code, is_within},
+    zone::Zone,
+};
+use crate::tsig::{Signer, TsigKey, append_refusal};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: Transport,
+    /// Whether both ends are on a loopback address.
+    pub(crate) is_local: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// No answer.
+    Silence,
+    /// The answer is in the buffer.
+    Answer,
+    /// The answer is several messages.
+    Transfer(Transfer),
+}
+
+/// The zones, and who may do what.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    zones: Vec<Arc<Zone>>,
+    keys: Vec<TsigKey>,
+}
+
+impl Engine {
+    pub(crate) fn new(mut zones: Vec<Arc<Zone>>, keys: Vec<TsigKey>) -> Self {
+        // The longest that fits is the one.
+        zones.sort_by_key(|zone| std::cmp::Reverse(zone.apex().len()));
+        Self { zones, keys }
+    }
+
+    pub(crate) fn zones(&self) -> &[Arc<Zone>] {
+        &self.zones
+    }
+
+    /// Handles one message; the answer replaces what is in `out`.
+    pub(crate) fn handle(&self, raw: &[u8], peer: Peer, out: &mut Vec<u8>) -> Outcome {
+        let request = match Request::read(raw) {
+            Ok(request) => request,
+            Err(Unreadable::Nothing) => return Outcome::Silence,
+            Err(Unreadable::Code(rcode)) => {
+                let mut reply = Reply::bare(raw, out);
+                reply.set_rcode(rcode);
+                reply.finish();
+                return Outcome::Answer;
+            }
+        };
+        let mut signer = None;
+        if request.is_signed {
+            match Signer::authenticate(&self.keys, raw, unix_time()) {
+                Ok(authenticated) => signer = authenticated,
+                Err((flaw, signature)) => {
+                    let mut reply = Reply::to(&request, Transport::Udp, 0, out);
+                    reply.set_rcode(if signature.is_some() { Rcode::NotAuth } else { Rcode::FormErr });
+                    reply.finish();
+                    if let Some(signature) = signature {
+                        append_refusal(out, &self.keys, &signature, flaw, unix_time());
+                    }
+                    return Outcome::Answer;
+                }
+            }
+        }
+        let reserved = signer.as_ref().map_or(0, Signer::size);
+        let mut reply = Reply::to(&request, peer.transport, reserved, out);
+        let may_write = if self.keys.is_empty() { peer.is_local } else { signer.is_some() };
+        match self.carry_out(&request, peer, may_write, &mut reply) {
+            Ok(Some(records)) => return Outcome::Transfer(Transfer::new(&request, records, signer)),
+            Ok(None) => {}
+            Err(rcode) => reply.set_rcode(rcode),
+        }
+        reply.finish();
+        if let Some(mut signer) = signer {
+            signer.sign(out, unix_time());
+        }
+        Outcome::Answer
+    }
+
+    /// The answer, but for a transfer by TCP: its records.
+    fn carry_out(
+        &self,
+        request: &Request<'_>,
+        peer: Peer,
+        may_write: bool,
+        reply: &mut Reply<'_>,
+    ) -> Result<Option<Vec<super::wire::Rr>>, Rcode> {
+        if !request.is_known_version() {
+            return Err(Rcode::BadVers);
+        }
+        let is_update = request.opcode == OpCode::Update;
+        if request.class != code::IN {
+            return Err(if is_update { Rcode::NotAuth } else { Rcode::Refused });
+        }
+        if is_update {
+            return self.update(request, may_write, reply).map(|()| None);
+        }
+        let zone = self.zones.iter().find(|zone| is_within(&request.name, zone.apex()));
+        let is_transfer = matches!(request.kind, code::AXFR | code::IXFR);
+        if code::is_meta(request.kind) && !is_transfer && request.kind != code::ANY {
+            return Err(Rcode::FormErr);
+        }
+        let zone = match zone {
+            Some(zone) if !is_transfer || *request.name == **zone.apex() => zone,
+            // Nothing is said of other people's names.
+            _ => return Err(if is_transfer { Rcode::NotAuth } else { Rcode::Refused }),
+        };
+        if is_transfer && !may_write {
+            return Err(Rcode::Refused);
+        }
+        let manner = zone.manner().ok_or(Rcode::ServFail)?;
+        if may_write && (is_transfer || request.kind == code::SOA) {
+            subscribe(zone, request, peer);
+        }
+        let table = zone.table();
+        if !is_transfer {
+            answer(&table, manner, request, peer.transport, reply);
+            return Ok(None);
+        }
+        match (peer.transport, request.kind) {
+            (Transport::Udp, code::AXFR) => Err(Rcode::FormErr),
+            (Transport::Udp, _) => {
+                transfer::answer_udp(&transfer::records(&table, request)?, request, reply);
+                Ok(None)
+            }
+            (Transport::Tcp, _) => transfer::records(&table, request).map(Some),
+        }
+    }
+
+    fn update(&self, request: &Request<'_>, may_write: bool, reply: &mut Reply<'_>) -> Result<(), Rcode> {
+        if request.kind != code::SOA {
+            return Err(Rcode::FormErr);
+        }
+        let zone = self.zones.iter().find(|zone| *request.name == **zone.apex()).ok_or(Rcode::NotAuth)?;
+        if !may_write {
+            return Err(Rcode::Refused);
+        }
+        if let Some(granted) = zone.update(request)? {
+            reply.set_lease(granted);
+        }
+        Ok(())
+    }
+}
+
+/// Who asks for the serial or for changes, and says so, is notified of the next ones.
+fn subscribe(zone: &Zone, request: &Request<'_>, peer: Peer) {
+    if let Some(port) = request.edns.and_then(|edns| edns.notify_port) {
+        zone.subscribers().add(SocketAddr::new(peer.address.ip(), port), Instant::now());
+    }
+}
+
+/// Seconds since 1970: what signatures are dated by.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

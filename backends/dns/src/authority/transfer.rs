@@ -1,0 +1,113 @@
+//! The zone as a whole, or what changed in it since a serial: AXFR (RFC 5936) and IXFR (RFC 1995).
+
+use std::{iter, sync::Arc};
+
+use super::{
+    message::{Rcode, Reply, Request, Section, Transport},
+    table::{Table, serial_of},
+    wire::{Rr, code, is_newer},
+};
+use crate::tsig::Signer;
+
+/// About how long a message of a transfer is.
+const MESSAGE: usize = 16 * 1024;
+
+/// The records that answer a query for a transfer, in order.
+pub(crate) fn records(table: &Table, request: &Request<'_>) -> Result<Vec<Rr>, Rcode> {
+    let soa = (**table.soa()).clone();
+    if request.kind == code::AXFR {
+        return Ok(whole(table));
+    }
+    let serial = known_serial(request, table).ok_or(Rcode::FormErr)?;
+    if !is_newer(serial_of(&soa), serial) {
+        return Ok(vec![soa]);
+    }
+    let Some(steps) = table.since(serial) else { return Ok(whole(table)) };
+    let mut records = vec![soa.clone()];
+    for step in steps {
+        records.push(step.before.clone());
+        records.extend_from_slice(&step.removed);
+        records.push(step.after.clone());
+        records.extend_from_slice(&step.added);
+        if records.len() > table.len() + 2 {
+            return Ok(whole(table));
+        }
+    }
+    records.push(soa);
+    Ok(records)
+}
+
+fn whole(table: &Table) -> Vec<Rr> {
+    let soa = (**table.soa()).clone();
+    let others = table.records().filter(|rr| rr.kind != code::SOA);
+    iter::once(soa.clone()).chain(others).chain(iter::once(soa)).collect()
+}
+
+/// The serial that an IXFR has already.
+fn known_serial(request: &Request<'_>, table: &Table) -> Option<u32> {
+    let soa =
+        request.authorities().find(|record| record.kind == code::SOA && *record.name == **table.apex())?;
+    let data = soa.data()?;
+    Some(serial_of(&Rr { name: table.apex().clone(), kind: code::SOA, ttl: 0, data }))
+}
+
+/// By UDP: all in one message, or only the SOA record, which says that TCP is needed.
+pub(crate) fn answer_udp(records: &[Rr], request: &Request<'_>, reply: &mut Reply<'_>) {
+    reply.set_authoritative();
+    if !records.iter().all(|rr| reply.push_rr(Section::Answer, rr)) {
+        reply.clear(request);
+        reply.push_rr(Section::Answer, &records[0]);
+    }
+}
+
+/// A transfer by TCP, message by message.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    request: Arc<[u8]>,
+    records: std::iter::Peekable<std::vec::IntoIter<Rr>>,
+    signer: Option<Signer>,
+    is_first: bool,
+}
+
+impl Transfer {
+    pub(crate) fn new(request: &Request<'_>, records: Vec<Rr>, signer: Option<Signer>) -> Self {
+        Self {
+            request: request.raw().into(),
+            records: records.into_iter().peekable(),
+            signer,
+            is_first: true,
+        }
+    }
+
+    /// Writes the next message; false if there is none any more.
+    pub(crate) fn next(&mut self, now: impl FnOnce() -> u64, out: &mut Vec<u8>) -> bool {
+        if self.records.peek().is_none() {
+            return false;
+        }
+        let reserved = self.signer.as_ref().map_or(0, Signer::size);
+        let request = self.is_first.then(|| Request::read(&self.request).ok()).flatten();
+        let mut reply = match &request {
+            Some(request) => Reply::to(request, Transport::Tcp, reserved, out),
+            None => Reply::next_to(&self.request, usize::from(u16::MAX) - reserved, out),
+        };
+        reply.set_authoritative();
+        let mut size = 0;
+        // A record that does not fit into an empty message does not exist: its data would be longer than they can be.
+        while size < MESSAGE
+            && let Some(rr) = self.records.peek()
+            && reply.push_rr(Section::Answer, rr)
+        {
+            size += rr.size();
+            self.records.next();
+        }
+        if size == 0 {
+            return false;
+        }
+        reply.finish();
+        if let Some(signer) = &mut self.signer {
+            signer.sign(out, now());
+        }
+        self.is_first = false;
+        true
+    }
+}
