@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The most bytes of data that a record may have.
-const DATA_MAX: usize = 32 * 1024;
+const DATA_MAX: usize = 60_000;
 
 /// What an update came to.
 #[derive(Debug)]
