@@ -5,6 +5,10 @@
 mod error;
 mod names;
 mod records;
+mod resolver;
 mod tsig;
 
-pub use crate::tsig::TsigKey;
+pub use crate::{
+    resolver::{Dns, DnsConfig, DnsConfigBuilder, Family, Probe, Records},
+    tsig::TsigKey,
+};
