@@ -1,4 +1,4 @@
-//! Real servers and a TCP fault proxy for the tests of the discovery crates.
+//! Real servers and a fault proxy for TCP and UDP, for the tests of the discovery crates.
 //!
 //! Servers come from the packages of the machine and run on loopback ports in temporary directories; a test
 //! owns the handle of its server and everything ends with it. Where a server is not installed the test is
@@ -31,7 +31,9 @@
 mod agent;
 mod certificates;
 mod client;
+mod dns;
 mod etcd;
+mod liar;
 mod ports;
 mod process;
 mod proxy;
@@ -41,7 +43,9 @@ mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
+pub use dns::{Answer, Dig, NameServer, NameServerBuilder, NsUpdate};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
+pub use liar::{Liar, Transport};
 pub use ports::Port;
 pub use proxy::{Mode, Proxy};
 pub use require::{REQUIRE, Server};

@@ -34,14 +34,18 @@ where
 
 /// Whether a start failed, by what the log in the error says, because a port was taken.
 fn was_taken(error: &io::Error) -> bool {
-    // In the words of the kernel (`strerror`), which Java, Go and C programs all repeat; only the case differs.
-    error.to_string().to_lowercase().contains("address already in use")
+    // In the words of the kernel (`strerror`), which Java, Go and C programs all repeat; only the case differs. BIND has
+    // words of its own, one for TCP and one for UDP.
+    let error = error.to_string().to_lowercase();
+    ["address already in use", "address in use", "interface ignored"]
+        .iter()
+        .any(|words| error.contains(words))
 }
 
 /// The address on which a reservation is held. Servers listen on `127.0.0.1`, so the two never meet.
 const TOKEN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 63, 0, 1);
 
-/// A port on `127.0.0.1`, reserved for as long as this value lives.
+/// A port on `127.0.0.1`, for TCP and UDP, reserved for as long as this value lives.
 ///
 /// The reservation is a socket of the same number on another loopback address. It keeps every other test
 /// process that picks ports this way from taking the number, also while the server that owns it is down, and
@@ -72,10 +76,19 @@ impl Port {
         let port = Self { number, _token: token };
         // Not by binding it: a child that another thread forks just now would hold on to the port until it execs.
         match TcpStream::connect(port.address()) {
-            Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(port),
-            Err(error) => Err(error),
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error),
         }
+        if port.refuses_datagrams()? { Ok(port) } else { Err(io::ErrorKind::AddrInUse.into()) }
+    }
+
+    /// Whether nobody listens with UDP: a datagram to a closed port on loopback is refused before `send` returns.
+    fn refuses_datagrams(&self) -> io::Result<bool> {
+        let probe = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        probe.connect(self.address())?;
+        probe.send(&[])?;
+        Ok(probe.take_error()?.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
     }
 
     /// The port's number.
@@ -106,6 +119,12 @@ mod tests {
         let port = Port::reserve().unwrap();
         let _stranger =
             TcpListener::bind(port.address()).expect("a reservation does not keep the port from servers");
+        let number = port.number();
+        drop(port);
+        assert!(Port::try_reserve(number).is_err());
+
+        let port = Port::reserve().unwrap();
+        let _stranger = UdpSocket::bind(port.address()).unwrap();
         let number = port.number();
         drop(port);
         assert!(Port::try_reserve(number).is_err());

@@ -7,24 +7,28 @@ use crate::process::{Deadline, Process};
 /// An idle machine takes about 0.3 s (1 to 3 s for several servers); a loaded one gets much more.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// A server that may be one of several.
-pub(crate) trait Member {
+/// A server that can tell whether it serves.
+pub(crate) trait Serve {
     fn process(&self) -> &Process;
-
-    /// Whether it believes that it leads the others; an error while it cannot know.
-    fn leads(&self) -> impl Future<Output = io::Result<bool>> + Send;
 
     /// Fails unless it serves clients. Asked while there is no leader, it may take seconds to find out.
     fn serves(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// Waits until `member` serves.
-pub(crate) async fn ready(member: &impl Member) -> io::Result<()> {
+/// A server that may be one of several.
+pub(crate) trait Member: Serve {
+    /// Whether it believes that it leads the others; an error while it cannot know.
+    fn leads(&self) -> impl Future<Output = io::Result<bool>> + Send;
+}
+
+/// Waits until `server` serves.
+pub(crate) async fn ready(server: &impl Serve) -> io::Result<()> {
     let deadline = Deadline::after(READY_WITHIN);
-    while member.serves().await.is_err() {
-        member.process().check()?;
+    while let Err(why) = server.serves().await {
+        server.process().check()?;
         if !deadline.wait().await {
-            return Err(member.process().failure(&format!("did not serve within {READY_WITHIN:?}")));
+            let what = format!("did not serve within {READY_WITHIN:?} ({why})");
+            return Err(server.process().failure(&what));
         }
     }
     Ok(())

@@ -1,8 +1,11 @@
 //! Which servers this machine has, and whether a test may be skipped without one.
 
-use std::{env, fmt, io, path::Path};
+use std::{
+    env, fmt, io,
+    path::{Path, PathBuf},
+};
 
-use crate::{etcd, zk};
+use crate::{dns, etcd, zk};
 
 /// The environment variable with the comma separated names of servers that must be there, e.g. `zk,etcd,dns`.
 /// A test that needs one of them fails instead of being skipped.
@@ -16,6 +19,12 @@ pub enum Server {
     ZooKeeper,
     /// etcd with its command line client, named `etcd` in [`REQUIRE`].
     Etcd,
+    /// BIND with the command line clients `dig` and `nsupdate`, named `dns` in [`REQUIRE`] as all DNS servers are.
+    Bind,
+    /// Knot DNS with the same clients, named `dns` in [`REQUIRE`].
+    Knot,
+    /// dnsmasq with the same clients, named `dns` in [`REQUIRE`].
+    Dnsmasq,
 }
 
 impl Server {
@@ -58,6 +67,7 @@ impl Server {
         match self {
             Self::ZooKeeper => "zk",
             Self::Etcd => "etcd",
+            Self::Bind | Self::Knot | Self::Dnsmasq => "dns",
         }
     }
 
@@ -66,6 +76,9 @@ impl Server {
         match self {
             Self::ZooKeeper => zk::missing(),
             Self::Etcd => etcd::missing(),
+            Self::Bind => dns::missing(&["named", "rndc"], "bind9"),
+            Self::Knot => dns::missing(&["knotd", "knotc"], "knot"),
+            Self::Dnsmasq => dns::missing(&["dnsmasq"], "dnsmasq-base"),
         }
     }
 }
@@ -75,19 +88,30 @@ impl fmt::Display for Server {
         f.write_str(match self {
             Self::ZooKeeper => "ZooKeeper",
             Self::Etcd => "etcd",
+            Self::Bind => "BIND",
+            Self::Knot => "Knot DNS",
+            Self::Dnsmasq => "dnsmasq",
         })
     }
 }
 
 /// Says that `program` is not on the search path, or one of `files` is not there; `package` would bring them.
 pub(crate) fn missing(program: &str, files: &[&str], package: &str) -> Option<String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let lacking = if env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
-        files.iter().find(|file| !Path::new(file).exists())?
-    } else {
-        program
-    };
+    let lacking =
+        if find(program).is_some() { files.iter().find(|file| !Path::new(file).exists())? } else { program };
     Some(format!("{lacking} not found (Debian: apt-get install {package})"))
+}
+
+/// A program of the machine, or its mere name where it is not there. Servers may be where only the administrator's search
+/// path leads.
+pub(crate) fn program(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| name.into())
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
+    dirs.map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -119,9 +143,12 @@ mod tests {
 
     #[test]
     fn a_missing_server_that_is_required_is_a_failure() {
-        for (server, required) in
-            [(Server::ZooKeeper, "zk"), (Server::ZooKeeper, "etcd, zk ,dns"), (Server::Etcd, "zk,etcd")]
-        {
+        for (server, required) in [
+            (Server::ZooKeeper, "zk"),
+            (Server::ZooKeeper, "etcd, zk ,dns"),
+            (Server::Etcd, "zk,etcd"),
+            (Server::Knot, "zk,etcd,dns"),
+        ] {
             let Verdict::Fail(why) = server.verdict(Some("program not found"), required) else {
                 panic!("{required:?} names {server}");
             };

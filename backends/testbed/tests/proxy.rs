@@ -177,6 +177,33 @@ async fn delay_applies_to_each_direction_of_live_connections() {
 }
 
 #[tokio::test]
+async fn lost_replies_are_those_to_requests_that_arrived() {
+    let echo_server = Echo::start(1).await;
+    let proxy = Proxy::start(echo_server.address).unwrap();
+    let (mut live, _) = connect(&proxy).await;
+    proxy.lose_replies().await;
+    assert!(timeout(A_MOMENT, echo(&mut live, 7)).await.is_err());
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    assert!(timeout(A_MOMENT, echo(&mut new, 8)).await.is_err());
+    assert_eq!((proxy.mode(), proxy.connections()), (Mode::LoseReplies, 2));
+
+    // The connections live on, without what was lost.
+    proxy.pass().await;
+    for stream in [&mut live, &mut new] {
+        assert!(timeout(A_MOMENT, stream.read_u8()).await.is_err());
+        assert_eq!(echo(stream, 9).await.unwrap(), 9);
+    }
+    // What a delay holds back is under way.
+    proxy.delay(Duration::ZERO, Duration::from_secs(3600)).await;
+    assert!(timeout(A_MOMENT, echo(&mut live, 10)).await.is_err());
+    proxy.lose_replies().await;
+    assert!(timeout(A_MOMENT, live.read_u8()).await.is_err());
+    proxy.pass().await;
+    assert!(timeout(A_MOMENT, live.read_u8()).await.is_err());
+    assert_eq!(echo(&mut live, 11).await.unwrap(), 11);
+}
+
+#[tokio::test]
 async fn retarget_moves_new_connections_only() {
     let (one, two) = (Echo::start(1).await, Echo::start(2).await);
     let proxy = Proxy::start(one.address).unwrap();

@@ -20,7 +20,7 @@ pub use self::{builder::EtcdBuilder, cli::EtcdCtl, cluster::EtcdCluster};
 use crate::{
     certificates::Certificates,
     process::Process,
-    quorum::{self, Member},
+    quorum::{self, Member, Serve},
     require,
 };
 
@@ -220,12 +220,14 @@ impl Etcd {
 }
 
 impl Member for Etcd {
-    fn process(&self) -> &Process {
-        &self.process
-    }
-
     async fn leads(&self) -> io::Result<bool> {
         Ok(self.metric("etcd_server_is_leader").await? > 0.0)
+    }
+}
+
+impl Serve for Etcd {
+    fn process(&self) -> &Process {
+        &self.process
     }
 
     async fn serves(&self) -> io::Result<()> {

@@ -1,6 +1,8 @@
-//! A TCP proxy that breaks connections on demand.
+//! A proxy for TCP and UDP that breaks connections and loses datagrams on demand.
 
+mod association;
 mod door;
+mod hatch;
 mod pump;
 
 use std::{
@@ -20,19 +22,26 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use self::door::Door;
+use self::{
+    association::{Association, Associations},
+    door::Door,
+    hatch::Hatch,
+};
 use crate::ports::Port;
 
-/// What a [`Proxy`] does with connections.
+/// What a [`Proxy`] does with connections and datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
     /// Forwards everything.
     Pass,
-    /// Has no connections and refuses new ones, like a host whose server is down.
+    /// Has no connections and refuses new ones, and datagrams, like a host whose server is down.
     Refuse,
-    /// Closes nothing and forwards nothing, like a network that lost its way; new connections are accepted.
+    /// Closes nothing and forwards nothing, like a network that lost its way; new connections are accepted, and datagrams
+    /// are lost.
     BlackHole,
+    /// Forwards what clients send, and loses what the target sends: what was asked for is done, and nobody hears of it.
+    LoseReplies,
     /// Forwards everything late.
     Delay {
         /// How late what clients send reaches the target.
@@ -42,9 +51,10 @@ pub enum Mode {
     },
 }
 
-/// A TCP proxy in front of one target, on a loopback port of its own.
+/// A proxy in front of one target, for TCP and UDP, on a loopback port of its own.
 ///
-/// A change of mode applies to live connections too and has taken place when its future is done. The methods
+/// Each client that sends datagrams is told from the others by its port, and has a port of its own towards the target
+/// until half a minute has passed without any. A change of mode applies to live connections too and has taken place when its future is done. The methods
 /// panic when the proxy's task has ended, which happens only together with its runtime. Dropping the proxy
 /// closes its port and all its connections.
 #[derive(Debug)]
@@ -58,7 +68,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts to pass connections on to `target`, which need not be up yet. A connection that the target refuses
-    /// is accepted by the proxy and then closed.
+    /// is accepted by the proxy and then closed; a datagram to a target that is down is lost.
     ///
     /// # Errors
     ///
@@ -69,22 +79,24 @@ impl Proxy {
     /// Outside of a tokio runtime.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let port = Port::reserve()?;
-        let door = Door::open(port.address())?;
+        let (door, hatch) = (Door::open(port.address())?, Hatch::open(port.address())?);
         let (mode_tx, mode) = watch::channel(Mode::Pass);
         let (commands, commands_rx) = mpsc::unbounded_channel();
         let counters = Arc::new(Counters::default());
         let switchboard = Switchboard {
             target,
             door,
+            hatch,
             mode: mode_tx,
             counters: Arc::clone(&counters),
             connections: JoinSet::new(),
+            associations: Associations::default(),
         };
         let task = tokio::spawn(switchboard.run(commands_rx));
         Ok(Self { port, mode, counters, commands, task })
     }
 
-    /// Where clients connect.
+    /// Where clients connect and send to.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -94,15 +106,20 @@ impl Proxy {
         self.set(Mode::Pass).await;
     }
 
-    /// Closes all connections and refuses new ones, until another mode is set.
+    /// Closes all connections and refuses new ones, and datagrams, until another mode is set.
     pub async fn refuse(&self) {
         self.set(Mode::Refuse).await;
     }
 
-    /// Closes nothing and forwards nothing, until another mode is set. What was sent meanwhile then arrives, as
-    /// after a real partition; [`cut`](Self::cut) first to lose it.
+    /// Closes nothing and forwards nothing, until another mode is set. What was sent on connections meanwhile then
+    /// arrives, as after a real partition; [`cut`](Self::cut) first to lose it. Datagrams are lost.
     pub async fn black_hole(&self) {
         self.set(Mode::BlackHole).await;
+    }
+
+    /// Forwards what clients send, and loses what the target sends, also what a delay still holds back.
+    pub async fn lose_replies(&self) {
+        self.set(Mode::LoseReplies).await;
     }
 
     /// Forwards everything late.
@@ -115,12 +132,14 @@ impl Proxy {
         self.command(Command::Set(mode)).await;
     }
 
-    /// Closes all connections, with what is under way on them; new ones are treated as the mode says.
+    /// Closes all connections, with what is under way on them, and loses all datagrams under way; new ones are treated as
+    /// the mode says.
     pub async fn cut(&self) {
         self.command(Command::Cut).await;
     }
 
-    /// Passes new connections on to `target`; live ones stay where they are, unless they are [`cut`](Self::cut).
+    /// Passes new connections on to `target`, and the datagrams of new clients; live ones stay where they are, unless they
+    /// are [`cut`](Self::cut).
     pub async fn retarget(&self, target: SocketAddr) {
         self.command(Command::Retarget(target)).await;
     }
@@ -138,6 +157,11 @@ impl Proxy {
     /// How many connections have been accepted since the start.
     pub fn accepted(&self) -> usize {
         self.counters.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many datagrams clients have sent since the start, lost ones included but refused ones not.
+    pub fn datagrams(&self) -> usize {
+        self.counters.datagrams.load(Ordering::Relaxed)
     }
 
     async fn command(&self, command: Command) {
@@ -159,6 +183,7 @@ impl Drop for Proxy {
 struct Counters {
     accepted: AtomicUsize,
     open: AtomicUsize,
+    datagrams: AtomicUsize,
 }
 
 /// Counts a connection as open while it lives.
@@ -189,9 +214,11 @@ enum Command {
 struct Switchboard {
     target: SocketAddr,
     door: Door,
+    hatch: Hatch,
     mode: watch::Sender<Mode>,
     counters: Arc<Counters>,
     connections: JoinSet<()>,
+    associations: Associations,
 }
 
 impl Switchboard {
@@ -205,7 +232,9 @@ impl Switchboard {
                     let _ = done.send(());
                 }
                 client = self.door.accept() => self.connect(client),
+                (datagram, client) = self.hatch.receive() => self.deliver(datagram, client),
                 Some(_) = self.connections.join_next() => {}
+                () = self.associations.forget_ended() => {}
             }
         }
     }
@@ -214,14 +243,35 @@ impl Switchboard {
         match command {
             Command::Set(mode) => {
                 self.mode.send_replace(mode);
-                let turned = if mode == Mode::Refuse { self.door.shut() } else { self.door.reopen() };
+                let turned = if mode == Mode::Refuse {
+                    self.door.shut().and(self.hatch.shut())
+                } else {
+                    self.door.reopen().and(self.hatch.reopen())
+                };
                 turned.expect("a socket that is bound can stop and start to listen");
                 if mode == Mode::Refuse {
-                    self.connections.shutdown().await;
+                    self.cut().await;
                 }
             }
-            Command::Cut => self.connections.shutdown().await,
+            Command::Cut => self.cut().await,
             Command::Retarget(target) => self.target = target,
+        }
+    }
+
+    async fn cut(&mut self) {
+        self.connections.shutdown().await;
+        self.associations.cut().await;
+    }
+
+    fn deliver(&mut self, datagram: Vec<u8>, client: SocketAddr) {
+        self.counters.datagrams.fetch_add(1, Ordering::Relaxed);
+        // What is on its way when the world goes dark is lost, unlike what is sent on a connection.
+        if *self.mode.borrow() == Mode::BlackHole {
+            return;
+        }
+        if let Err(datagram) = self.associations.deliver(datagram, client) {
+            let (socket, mode) = (self.hatch.socket(), self.mode.subscribe());
+            self.associations.begin(datagram, Association { client, target: self.target, socket, mode });
         }
     }
 

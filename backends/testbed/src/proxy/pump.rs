@@ -36,20 +36,41 @@ pub(super) async fn forward(
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Direction {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Direction {
     ToTarget,
     ToClient,
 }
 
+/// What becomes of what is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is passed on, this long after it came.
+    Passes(Duration),
+    /// It waits until the mode changes; datagrams do not.
+    Waits,
+    /// It is dropped.
+    IsLost,
+}
+
 impl Direction {
-    /// How long bytes stay in the proxy; `None` means until the mode changes.
-    fn delay(self, mode: Mode) -> Option<Duration> {
+    pub(super) fn fate(self, mode: Mode) -> Fate {
         match (mode, self) {
-            (Mode::Pass, _) => Some(Duration::ZERO),
-            (Mode::Delay { to_target, .. }, Self::ToTarget) => Some(to_target),
-            (Mode::Delay { to_client, .. }, Self::ToClient) => Some(to_client),
-            (Mode::BlackHole | Mode::Refuse, _) => None,
+            (Mode::Pass, _) | (Mode::LoseReplies, Self::ToTarget) => Fate::Passes(Duration::ZERO),
+            (Mode::Delay { to_target, .. }, Self::ToTarget) => Fate::Passes(to_target),
+            (Mode::Delay { to_client, .. }, Self::ToClient) => Fate::Passes(to_client),
+            (Mode::LoseReplies, Self::ToClient) => Fate::IsLost,
+            (Mode::BlackHole | Mode::Refuse, _) => Fate::Waits,
+        }
+    }
+}
+
+impl Fate {
+    /// When to pass on what came at `arrived`, if at all.
+    pub(super) fn due(self, arrived: Option<Instant>) -> Option<Instant> {
+        match self {
+            Self::Passes(delay) => Some(arrived? + delay),
+            Self::Waits | Self::IsLost => None,
         }
     }
 }
@@ -73,8 +94,12 @@ impl Pump {
         let mut at_end = false;
         while !(at_end && held.is_empty()) {
             // Looked at again before every single read and write, so that a new mode holds for what is under way.
-            let delay = self.direction.delay(*self.mode.borrow_and_update());
-            let due = delay.zip(held.front()).map(|(delay, (arrived, _))| *arrived + delay);
+            let fate = self.direction.fate(*self.mode.borrow_and_update());
+            if fate == Fate::IsLost {
+                held.clear();
+                held_bytes = 0;
+            }
+            let due = fate.due(held.front().map(|(arrived, _)| *arrived));
             select! {
                 biased;
                 changed = self.mode.changed() => if changed.is_err() {
@@ -85,10 +110,10 @@ impl Pump {
                     self.to.write_all(&bytes).await?;
                 },
                 // Left unread, bytes and the end of the stream stay with the kernel until a black hole is over.
-                read = self.from.read(&mut buffer), if !at_end && delay.is_some() && held_bytes < Self::CAPACITY => {
+                read = self.from.read(&mut buffer), if !at_end && fate != Fate::Waits && held_bytes < Self::CAPACITY => {
                     let length = read?;
                     at_end = length == 0;
-                    if !at_end {
+                    if !at_end && fate != Fate::IsLost {
                         held_bytes += length;
                         held.push_back((Instant::now(), buffer[..length].to_vec()));
                     }
@@ -99,7 +124,8 @@ impl Pump {
     }
 }
 
-async fn until(due: Option<Instant>) {
+/// Never, if there is nothing due.
+pub(super) async fn until(due: Option<Instant>) {
     match due {
         None => pending().await,
         // A timer would round up to the next millisecond, which passing on must not cost.

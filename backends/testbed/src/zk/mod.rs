@@ -12,7 +12,7 @@ pub use self::{builder::ZooKeeperBuilder, cli::ZkCli, ensemble::ZooKeeperEnsembl
 use crate::{
     certificates::Certificates,
     process::Process,
-    quorum::{self, Member},
+    quorum::{self, Member, Serve},
     require,
 };
 
@@ -177,12 +177,14 @@ impl ZooKeeper {
 }
 
 impl Member for ZooKeeper {
-    fn process(&self) -> &Process {
-        &self.process
-    }
-
     async fn leads(&self) -> io::Result<bool> {
         Ok(self.role().await? == Role::Leader)
+    }
+}
+
+impl Serve for ZooKeeper {
+    fn process(&self) -> &Process {
+        &self.process
     }
 
     async fn serves(&self) -> io::Result<()> {
