@@ -8,6 +8,8 @@ mod names;
 mod poll;
 mod probe;
 mod route;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod ways;
 mod wire;
@@ -66,13 +68,18 @@ impl Dns {
     ///
     /// [`Other`](discovery::ErrorKind::Other) if the DNS client cannot be made.
     pub fn new(config: DnsConfig) -> Result<Self> {
-        let ask = Wire::new(&config).map_err(|error| error.on_backend(SCHEME))?;
+        let wire = Wire::new(&config).map_err(|error| error.on_backend(SCHEME))?;
+        Ok(Self::asking(config, wire))
+    }
+
+    /// A resolver that gets its answers from anywhere.
+    fn asking(config: DnsConfig, ask: impl Ask) -> Self {
         let mut capabilities = Capabilities::default();
         capabilities.delivery = Delivery::Poll;
         capabilities.resume = Resume::Never;
         capabilities.detects_silence_within =
             config.ceiling().mul_f64(1.0 + config.jitter()) + config.deadline() + config.probe_timeout();
-        Ok(Self(Arc::new(Resolver {
+        Self(Arc::new(Resolver {
             info: Info::new(SCHEME, config.to_string(), capabilities),
             routes: Routes::new(config.deadline() / 4),
             probes: Probes::new(&config),
@@ -80,7 +87,7 @@ impl Dns {
             watches: Arc::default(),
             lists_services: AtomicBool::new(false),
             config,
-        })))
+        }))
     }
 
     /// Makes the open watches of a service look at once: for whoever cannot connect to what DNS said. However often it is
