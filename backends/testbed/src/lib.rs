@@ -43,7 +43,7 @@ mod zk;
 
 pub use agent::Agent;
 pub use certificates::{Certificates, Identity};
-pub use dns::{Answer, Dig, NameServer, NameServerBuilder, NsUpdate};
+pub use dns::{Answer, Dig, Dnsmasq, DnsmasqBuilder, NameServer, NameServerBuilder, NsUpdate};
 pub use etcd::{Etcd, EtcdBuilder, EtcdCluster, EtcdCtl};
 pub use liar::{Liar, Transport};
 pub use ports::Port;

@@ -17,6 +17,9 @@ use tokio::time::{Instant, sleep};
 /// How often a condition is looked at while waiting for it.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
+/// How long killed children of a server may take to end, which others wait for.
+const CHILDREN_END_WITHIN: Duration = Duration::from_secs(5);
+
 /// How many lines of the log an error shows.
 const LOG_TAIL: usize = 40;
 
@@ -101,6 +104,31 @@ impl Process {
             running.child.wait()?;
         }
         Ok(())
+    }
+
+    /// Like [`kill`](Self::kill), with the processes that this one has started; returns when all have ended.
+    pub(crate) fn kill_with_children(&self) -> io::Result<()> {
+        let Some(id) = self.id() else { return Ok(()) };
+        // One that stands still starts no others.
+        self.pause()?;
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let children: Vec<_> =
+            children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect();
+        for child in &children {
+            // Its number cannot be another's now: its parent, which would have to notice its end, stands still.
+            let _ = kill_process(*child, Signal::KILL);
+        }
+        // The parent, which collects none now, would not tell; it is about to go.
+        let deadline = std::time::Instant::now() + CHILDREN_END_WITHIN;
+        while !children.iter().all(|child| has_ended(*child)) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.kill()
+    }
+
+    /// SIGHUP, upon which most servers read their files again.
+    pub(crate) fn hang_up(&self) -> io::Result<()> {
+        self.signal(Signal::HUP).map(|_| ())
     }
 
     /// SIGTERM, then waits for the end. Does nothing when the process is down.
@@ -225,6 +253,12 @@ impl Drop for Process {
     }
 }
 
+/// Whether a process, maybe of another parent, has released all it had.
+fn has_ended(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
 /// The end of a wait for a condition, which the waiting loop looks at every [`POLL`].
 #[derive(Debug)]
 pub(crate) struct Deadline(Instant);
@@ -298,6 +332,24 @@ mod tests {
         assert!(stat.contains(") T "), "{stat}");
         process.stop(SOON).await.unwrap();
         assert!(!process.is_running());
+    }
+
+    #[tokio::test]
+    async fn children_can_be_killed_too() {
+        let process = shell("sleep 600 & echo $!; sleep 600 & wait");
+        process.kill_with_children().unwrap();
+        process.spawn().unwrap();
+        let deadline = Deadline::after(SOON);
+        let child = loop {
+            match process.log().trim().parse() {
+                Ok(child) => break Pid::from_raw(child).unwrap(),
+                Err(_) => assert!(deadline.wait().await),
+            }
+        };
+        assert!(!has_ended(child));
+        process.pause().unwrap();
+        process.kill_with_children().unwrap();
+        assert!(has_ended(child) && !process.is_running());
     }
 
     #[test]

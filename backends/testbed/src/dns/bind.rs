@@ -1,6 +1,9 @@
 //! How BIND is configured and told what to do.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use tokio::process::Command;
 
@@ -13,6 +16,23 @@ const CONTROL_CONFIG: &str = "rndc.conf";
 
 /// In the foreground, with the log on standard error, IPv4 only, one thread.
 pub(super) const ARGUMENTS: [&str; 6] = ["-g", "-4", "-n", "1", "-c", CONFIG];
+
+/// Whether AppArmor is at work, where there is such a file.
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+
+/// The server's program, for a server in `dir`. Debian's profile for AppArmor keeps it from all files but those of the
+/// machine's own server, and goes by its path; a copy is free.
+pub(super) fn program(dir: &Path) -> io::Result<PathBuf> {
+    let named = require::program("named");
+    if !fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')) {
+        return Ok(named);
+    }
+    let copy = dir.join("named");
+    // Not by ourselves: a child that another thread forks just now would have it open for writing until it execs, and
+    // what is open for writing cannot be run.
+    let copied = std::process::Command::new("cp").args([&named, &copy]).status()?;
+    if copied.success() { Ok(copy) } else { Err(io::Error::other("cannot copy the program of bind")) }
+}
 
 /// Writes what the server and its control client read.
 pub(super) fn configure(

@@ -160,7 +160,8 @@ impl NameServerBuilder {
             Software::Bind => {
                 let control = Port::reserve()?;
                 bind::configure(dir.path(), self, &key, &port, &control)?;
-                (Some(control), Process::new(label, dir, require::program("named"), bind::ARGUMENTS))
+                let program = bind::program(dir.path())?;
+                (Some(control), Process::new(label, dir, program, bind::ARGUMENTS))
             }
             Software::Knot => {
                 knot::configure(dir.path(), self, &key, &port)?;

@@ -3,6 +3,7 @@
 mod bind;
 mod builder;
 mod dig;
+mod dnsmasq;
 mod key;
 mod knot;
 mod nsupdate;
@@ -13,6 +14,7 @@ use std::{fs, io, net::SocketAddr, path::Path, process::Output, sync::Arc, time:
 pub use self::{
     builder::NameServerBuilder,
     dig::{Answer, Dig},
+    dnsmasq::{Dnsmasq, DnsmasqBuilder},
     nsupdate::NsUpdate,
 };
 use self::{builder::Software, key::Key, zone::Zone};
