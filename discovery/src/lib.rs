@@ -81,7 +81,7 @@ pub use crate::{
     instance::{Instance, InstanceBuilder, InstanceKey, Status},
     lease::{Phase, RegistrationStatus},
     locator::{Host, Locator, TlsFiles},
-    name::{Coordinate, InstanceId, ServiceName},
+    name::{ComposeName, Coordinate, InstanceId, ServiceName},
     registration::{Register, Registration},
     snapshot::{Change, Revision, Scope, Snapshot, Update},
     view::{Freshness, FreshnessState, View, ViewBuilder},

@@ -1,10 +1,36 @@
-//! DNS backends for the [`discovery`] crate.
-#![allow(dead_code, reason = "the parts that use it are on their way")]
+//! DNS backends for the [`discovery`] crate: services in any DNS there is, in a zone that programs register in, and a
+//! DNS server within the program.
+//!
+//! | | what it is | locator |
+//! |---|---|---|
+//! | [`Dns`] | finds services in any DNS, by the names that Compose, SRV or DNS-SD give them; reads only | `dns://` |
+//! | [`DnsZone`] | registers, leases, watches and compares-and-sets in a zone of a stock DNS server | `dns+zone://` |
+//! | [`Authority`] | shows any registry to programs that know only DNS, and has zones for [`DnsZone`] | |
+//!
+//! # Example: register in a zone, and be found by everybody
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
+//! use discovery::{Connectors, Discovery, Instance};
+//!
+//! let connectors = Connectors::new().with(discovery_dns::connector());
+//! let zone = "dns+zone://disco-key:c2VjcmV0IHNlY3JldA%3D%3D@ns1.example/disco.example";
+//! let discovery = Discovery::connect(zone, &connectors).await?;
+//!
+//! let cart = Instance::builder("eu1/prod/cart".parse()?).endpoint("http", "10.0.0.7", 8080).build()?;
+//! let registration = discovery.register(cart).await?;
+//! // Anybody: `dig cart.prod.eu1.disco.example`, `dig _http._tcp.cart.prod.eu1.disco.example SRV`
+//! # drop(registration);
+//! # Ok(()) }
+//! ```
+#![doc = include_str!("../docs/zone.md")]
 
 mod authority;
+mod connect;
 mod error;
 mod names;
 mod records;
+mod resolver;
 mod tsig;
 mod zone;
 
@@ -12,6 +38,8 @@ use discovery::{Result, kv::Key};
 
 pub use crate::{
     authority::{Authority, AuthorityBuilder, ZoneConfig},
+    connect::connector,
+    resolver::{Dns, DnsConfig, DnsConfigBuilder, Family, Probe, Records},
     tsig::TsigKey,
     zone::{DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, Notify},
 };

@@ -1,12 +1,13 @@
 //! Names of services and instances, and the spellings other systems use for them.
 
+mod compose;
 mod coordinate;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::coordinate::Coordinate;
+pub use self::{compose::ComposeName, coordinate::Coordinate};
 use crate::{Error, Result};
 
 /// The most bytes a label may have (RFC 1123, section 2.1, by way of RFC 1035).

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use discovery::{Discovery, Error, Result, Scope};
-use hickory_proto::rr::Name as LibraryName;
+use hickory_proto::rr::{Name as LibraryName, Record};
 
 use super::{
-    lease::Bounds,
+    lease::{self, Bounds},
     table::{Limits, Table},
     view::Show,
     wire::{Data, Name, Rr, code},
@@ -48,6 +48,7 @@ pub struct ZoneConfig {
     records_max: usize,
     journal_max: usize,
     secondaries: Vec<SocketAddr>,
+    content: Vec<(Record, Option<Duration>)>,
 }
 
 impl ZoneConfig {
@@ -76,6 +77,7 @@ impl ZoneConfig {
             records_max: 1_000_000,
             journal_max: 100_000,
             secondaries: Vec::new(),
+            content: Vec::new(),
         }
     }
 
@@ -134,6 +136,21 @@ impl ZoneConfig {
         self
     }
 
+    /// What a dynamic zone holds from the beginning, and how long that lives unless it is asked for again.
+    pub(crate) fn content(mut self, records: Vec<(Record, Option<Duration>)>) -> Self {
+        self.content = records;
+        self
+    }
+
+    /// Whether updates fill it.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.shows.is_none()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The zone, and what it is to show.
     pub(crate) fn build(self) -> Result<(Zone, Option<Show>)> {
         let origin = Origin::parse(&self.name)?;
@@ -159,9 +176,19 @@ impl ZoneConfig {
             data: soa_data(&server, &origin.below(["hostmaster"]), serial, ttl),
         };
         let limits = Limits { records: self.records_max, journal: self.journal_max };
-        let table = Table::with_server(soa, (&server).into(), limits);
+        let content: Vec<_> = self
+            .content
+            .iter()
+            .filter_map(|(record, lease)| Some((Rr::from_library(record)?, *lease)))
+            .collect();
+        let table = Table::with_server(soa, (&server).into(), limits)
+            .holding(content.iter().map(|(rr, _)| rr.clone()));
         let bounds = Bounds { min: self.lease_min, max: self.lease_max };
         let zone = Zone::new(table, self.shows.is_none(), bounds, self.secondaries);
+        let lent = content.into_iter().filter_map(|(rr, lease)| {
+            Some((lease::Key { name: rr.name, kind: rr.kind, data: rr.data }, lease?))
+        });
+        zone.lend(lent.collect());
         let show = self.shows.map(|(discovery, scope)| Show {
             discovery,
             scope,

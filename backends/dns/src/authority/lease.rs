@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{
     message::LeaseOption,
-    table::{Edit, Table},
-    wire::{Data, Name, code, labels},
+    table::Edit,
+    wire::{Data, Name},
 };
 
 /// The type of the records that the longer form of the option has a lease of its own for.
@@ -82,31 +82,9 @@ impl Leases {
     }
 }
 
-/// Removes what is over, and what depends on it.
+/// Removes what is over.
 pub(crate) fn expire(edit: &mut Edit, due: &[Key]) {
     for key in due {
         edit.remove(&key.name, key.kind, &key.data);
     }
-    for key in due {
-        if !is_lease(edit.table(), key) {
-            continue;
-        }
-        let follow_ups = follow_ups(edit.table(), &key.name);
-        for follow_up in follow_ups {
-            edit.remove(&follow_up.name, follow_up.kind, &follow_up.data);
-        }
-    }
-}
-
-/// Whether a record is the one that says a lease is alive: TXT, at `<id>._lease.<zone>`.
-fn is_lease(table: &Table, key: &Key) -> bool {
-    let depth = labels(table.apex()).count() + 2;
-    key.kind == code::TXT && labels(&key.name).count() == depth && labels(&key.name).nth(1) == Some(b"_lease")
-}
-
-// HOOK for the backend in a dynamic zone: which records end with a lease.
-/// The records to remove, in the same step, when the record of a lease at `name` has run out (not when it is removed by
-/// an update). `table` is the zone without that record.
-pub(crate) fn follow_ups(_table: &Table, _name: &Name) -> Vec<Key> {
-    Vec::new()
 }

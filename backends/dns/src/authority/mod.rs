@@ -27,14 +27,22 @@ mod view;
 mod wire;
 mod zone;
 
-use std::{fmt, net::SocketAddr, sync::Arc, thread::available_parallelism};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    thread::available_parallelism,
+};
 
 use discovery::{Error, ErrorKind, Result};
 use tokio::task::JoinSet;
 
 pub use self::config::ZoneConfig;
 use self::{engine::Engine, notify::Notifier, server::Listener};
-use crate::tsig::TsigKey;
+use crate::{
+    tsig::TsigKey,
+    zone::{DnsZone, DnsZoneConfig},
+};
 
 /// The most UDP sockets an address has if nobody says otherwise.
 const SOCKETS_MAX: usize = 4;
@@ -64,6 +72,8 @@ const SOCKETS_MAX: usize = 4;
 pub struct Authority {
     listeners: Vec<Listener>,
     engine: Arc<Engine>,
+    /// They sweep away what a lease leaves behind when it ends, also when no other client is there.
+    _attendants: Vec<DnsZone>,
     /// Ended when it is dropped.
     _tasks: JoinSet<()>,
 }
@@ -149,8 +159,9 @@ impl AuthorityBuilder {
         if self.addresses.is_empty() {
             return Err(Error::invalid("an authority needs an address to listen on, such as 127.0.0.1:53"));
         }
-        let (mut zones, mut shows) = (Vec::new(), Vec::new());
+        let (mut zones, mut shows, mut dynamic) = (Vec::new(), Vec::new(), Vec::new());
         for zone in self.zones {
+            dynamic.extend(zone.is_dynamic().then(|| zone.name().to_owned()));
             let (zone, show) = zone.build()?;
             let zone = Arc::new(zone);
             if zones.iter().any(|other: &Arc<zone::Zone>| other.apex() == zone.apex()) {
@@ -165,6 +176,8 @@ impl AuthorityBuilder {
         let listeners = self.addresses.iter().copied().map(bind).collect::<Result<Vec<_>>>()?;
         let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
 
+        let attend = |name: String| attendant(addresses[0], name, self.keys.first());
+        let attendants = dynamic.into_iter().map(attend).collect::<Result<Vec<_>>>()?;
         let engine = Arc::new(Engine::new(zones, self.keys));
         let mut tasks = JoinSet::new();
         for (show, zone) in shows {
@@ -178,8 +191,24 @@ impl AuthorityBuilder {
         for listener in &listeners {
             listener.serve(&engine, &mut tasks);
         }
-        Ok(Authority { listeners, engine, _tasks: tasks })
+        attendants.iter().for_each(DnsZone::attend);
+        Ok(Authority { listeners, engine, _attendants: attendants, _tasks: tasks })
     }
+}
+
+/// A client of a dynamic zone, within the process.
+fn attendant(server: SocketAddr, zone: String, key: Option<&TsigKey>) -> Result<DnsZone> {
+    let ip = match server.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let config = DnsZoneConfig::builder().server(ip.to_string(), server.port()).zone(zone);
+    let config = match key {
+        Some(key) => config.key(key.clone()),
+        None => config,
+    };
+    Ok(DnsZone::new(config.build()?))
 }
 
 fn refused(address: SocketAddr, error: std::io::Error) -> Error {

@@ -62,6 +62,14 @@ impl Zone {
         }
     }
 
+    /// Records that the zone holds from the beginning live for a while.
+    pub(crate) fn lend(&self, records: Vec<(lease::Key, Duration)>) {
+        let (mut leases, now) = (self.lock(), Instant::now());
+        for (key, lease) in records {
+            leases.renew(vec![key], Some(LeaseOption { lease, key_lease: None }), now);
+        }
+    }
+
     pub(crate) fn apex(&self) -> &Name {
         &self.apex
     }

@@ -15,8 +15,16 @@ const RECORD_MAX: usize = 48 * 1024;
 const TIME_MIN: Duration = Duration::from_millis(10);
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
-const OPTIONS: &[&str] =
-    &["algorithm", "call_timeout", "max_record", "notify", "poll_interval", "record_ttl", "silence_timeout"];
+const OPTIONS: &[&str] = &[
+    "algorithm",
+    "call_timeout",
+    "max_record",
+    "notify",
+    "poll_interval",
+    "record_ttl",
+    "serve",
+    "silence_timeout",
+];
 
 /// How changes are heard of before the next poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +52,7 @@ pub struct DnsZoneConfig {
     record_ttl: u32,
     max_record: usize,
     notify: Notify,
+    serve: Option<SocketAddr>,
 }
 
 impl DnsZoneConfig {
@@ -96,6 +105,15 @@ impl DnsZoneConfig {
         if let Some(bytes) = locator.bytes("max_record")? {
             builder = builder.max_record(bytes);
         }
+        builder = match locator.option("serve") {
+            None | Some("false") => builder,
+            Some("true") => builder.serve(),
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "locator {locator}: serve is {other:?}; write true or false"
+                )));
+            }
+        };
         builder = match locator.option("notify") {
             None | Some("auto") => builder,
             Some("off") => builder.notify(Notify::Off),
@@ -131,6 +149,11 @@ impl DnsZoneConfig {
     /// How changes are heard of before the next poll.
     pub fn notify(&self) -> Notify {
         self.notify
+    }
+
+    /// Where the zone is served if nobody else does.
+    pub(crate) fn serve(&self) -> Option<SocketAddr> {
+        self.serve
     }
 
     /// The ttl of records, in seconds.
@@ -181,6 +204,7 @@ pub struct DnsZoneConfigBuilder {
     record_ttl: Duration,
     max_record: usize,
     notify: Notify,
+    serve: bool,
 }
 
 impl Default for DnsZoneConfigBuilder {
@@ -195,6 +219,7 @@ impl Default for DnsZoneConfigBuilder {
             record_ttl: Duration::from_secs(5),
             max_record: 32 * 1024,
             notify: Notify::Auto,
+            serve: false,
         }
     }
 }
@@ -255,6 +280,13 @@ impl DnsZoneConfigBuilder {
         self
     }
 
+    /// Serves the zone at the address of the server, on loopback, as long as nobody else does: of all programs that name
+    /// the same address, the first one serves the zone, and when it ends another takes its place.
+    pub fn serve(mut self) -> Self {
+        self.serve = true;
+        self
+    }
+
     /// The configuration.
     ///
     /// # Errors
@@ -300,7 +332,9 @@ impl DnsZoneConfigBuilder {
                 self.record_ttl
             )));
         }
+        let serve = if self.serve { Some(loopback(&self.server)?) } else { None };
         Ok(DnsZoneConfig {
+            serve,
             server: self.server,
             origin: Origin::parse(&self.zone)?,
             key: self.key,
@@ -317,6 +351,17 @@ impl DnsZoneConfigBuilder {
         self.server = host.with_default_port(PORT);
         self
     }
+}
+
+/// The address to serve a zone at.
+fn loopback(server: &str) -> Result<SocketAddr> {
+    let address = server.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    address.ok_or_else(|| {
+        Error::invalid(format!(
+            "a zone can be served at a loopback address only, such as 127.0.0.1:5300, not at {server}; \
+             for other machines start an Authority"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -361,6 +406,8 @@ mod tests {
             ("dns+zone://h/z?poll_interval=1ms", "poll_interval"),
             ("dns+zone://h/z?record_ttl=1500ms", "record_ttl"),
             ("dns+zone://h/z?max_record=60000", "max_record"),
+            ("dns+zone://h/z?serve=true", "loopback"),
+            ("dns+zone://127.0.0.1/z?serve=maybe", "serve"),
         ] {
             let error = config(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");

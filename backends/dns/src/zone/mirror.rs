@@ -299,6 +299,11 @@ impl Mirror {
             .map(|(_, entry)| entry)
     }
 
+    /// All records, as they are written.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Name, &TXT)> {
+        self.texts.iter().flat_map(|(name, texts)| texts.iter().map(move |text| (name, text)))
+    }
+
     /// The changes of a range behind a revision, or `None` if some of them may not be known.
     pub(super) fn since(&self, after: Revision, range: &Range) -> Option<Vec<KvChange>> {
         if after < self.floor || after > self.revision() {

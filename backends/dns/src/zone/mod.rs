@@ -22,6 +22,7 @@ mod mirror;
 mod projection;
 mod replica;
 pub(crate) mod server;
+mod standby;
 mod transfer;
 mod watch;
 
@@ -38,7 +39,11 @@ use discovery::{
     Scope, Snapshot, Updates,
     kv::{Entry, Key, Kv, KvBackend, KvChange, KvUpdate, KvUpdates, Op, Range, Scan, Txn},
 };
-use tokio::{sync::Notify as Bell, time::Instant};
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::{Notify as Bell, OnceCell},
+    time::Instant,
+};
 
 pub use self::config::{DnsZoneConfig, DnsZoneConfigBuilder, Notify};
 use self::{
@@ -48,6 +53,7 @@ use self::{
     projection::Projection,
     replica::Replica,
     server::Server,
+    standby::Standby,
 };
 use crate::error::named;
 
@@ -82,6 +88,11 @@ impl DnsZone {
         capabilities.detects_silence_within = config.silence_timeout() + config.poll_interval().mul_f64(1.1);
         let info = Info::new(SCHEME, config.to_string(), capabilities);
         Self(Arc::new(KvBackend::new(Store::new(config), info)))
+    }
+
+    /// Ends the leases of others that fell silent, from now on until the last clone is dropped.
+    pub(crate) fn attend(&self) {
+        self.0.store().attend();
     }
 }
 
@@ -123,6 +134,7 @@ struct Store {
     shared: Arc<Shared>,
     /// Whoever holds leases sees to it that those of others end.
     eye: Mutex<Option<Arc<Eye>>>,
+    standby: Arc<OnceCell<Standby>>,
 }
 
 /// What the parts of a store have in common.
@@ -151,7 +163,20 @@ impl Store {
             eye: Mutex::default(),
             bell: Bell::new(),
         };
-        Self { shared: Arc::new(shared), eye: Mutex::default() }
+        Self { shared: Arc::new(shared), eye: Mutex::default(), standby: Arc::default() }
+    }
+
+    fn attend(&self) {
+        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
+        eye.get_or_insert_with(|| self.shared.eye());
+    }
+
+    /// The parts, once the zone is served if that is up to us.
+    async fn ready(&self) -> &Arc<Shared> {
+        if let Some(address) = self.shared.config.serve() {
+            self.standby.get_or_init(|| Standby::begin(&self.shared, address)).await;
+        }
+        &self.shared
     }
 }
 
@@ -209,13 +234,13 @@ impl Shared {
 #[async_trait]
 impl Kv for Store {
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        let shared = &self.shared;
+        let shared = self.ready().await;
         let found = shared.replica.read(shared.deadline(), |mirror| mirror.get(key)).await;
         found.map(|entry| entry.map(|entry| shared.with_own_lease(entry))).map_err(named("get"))
     }
 
     async fn scan(&self, range: &Range) -> Result<Scan> {
-        let shared = &self.shared;
+        let shared = self.ready().await;
         let scan = shared.replica.read(shared.deadline(), |mirror| mirror.scan(range)).await;
         scan.map(|scan| shared.scan_with_own_leases(scan)).map_err(named("scan"))
     }
@@ -225,7 +250,7 @@ impl Kv for Store {
             txn.check(self.shared.config.max_record())?;
             let leases: BTreeSet<_> = txn.ops().iter().filter_map(lease_of).collect();
             let mut pledge = self.shared.leases.pledge(leases)?;
-            let outcome = self.shared.write(Work::Txn(txn)).await;
+            let outcome = self.ready().await.write(Work::Txn(txn)).await;
             if !is_in_doubt(&outcome) {
                 pledge.settle();
             }
@@ -235,25 +260,35 @@ impl Kv for Store {
     }
 
     fn watch(&self, range: &Range, after: Option<Revision>) -> KvUpdates {
-        watch::follow(self.shared.clone(), range.clone(), after)
+        let updates = watch::follow(self.shared.clone(), range.clone(), after);
+        let Some(address) = self.shared.config.serve() else { return updates };
+        // The zone is served for as long as somebody watches it.
+        let (standby, shared) = (self.standby.clone(), self.shared.clone());
+        let served = async move {
+            standby.get_or_init(|| Standby::begin(&shared, address)).await;
+            updates.map(move |update| {
+                let _ = &standby;
+                update
+            })
+        };
+        stream::once(served).flatten().boxed()
     }
 }
 
 #[async_trait]
 impl Leases for Store {
     async fn grant(&self, ttl: Duration) -> Result<Grant> {
-        let grant = self.shared.grant(ttl).await.map_err(named("grant"))?;
-        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        eye.get_or_insert_with(|| self.shared.eye());
+        let grant = self.ready().await.grant(ttl).await.map_err(named("grant"))?;
+        self.attend();
         Ok(grant)
     }
 
     async fn renew(&self, id: LeaseId) -> Result<Duration> {
-        self.shared.renew(id).await.map_err(named("renew"))
+        self.ready().await.renew(id).await.map_err(named("renew"))
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<()> {
-        self.shared.revoke(id).await.map_err(named("revoke"))
+        self.ready().await.revoke(id).await.map_err(named("revoke"))
     }
 }
 

@@ -8,7 +8,10 @@
 //! Of those that an order shows which has nothing to do with addresses or ids, and which is the same for all who write,
 //! the first hundred are in the zone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use discovery::{
     Revision,
@@ -19,7 +22,11 @@ use hickory_proto::{
     serialize::binary::BinEncodable,
 };
 
-use super::{entry::digest, message, mirror::Mirror};
+use super::{
+    entry::{self, digest},
+    message,
+    mirror::Mirror,
+};
 use crate::{names::Origin, records};
 
 /// How many services are counted at once; beyond that counting begins anew.
@@ -114,6 +121,27 @@ impl Projection {
                 service.set(&key, records, &mut Vec::new());
             }
         }
+    }
+
+    /// Everything that is in the zone, and how long what is a lease lives without a beat.
+    pub(super) fn content(&self, mirror: &Mirror) -> Vec<(Record, Option<Duration>)> {
+        let mut content: Vec<_> = mirror
+            .records()
+            .map(|(name, text)| entry::record(name, text))
+            .map(|record| (record, None))
+            .collect();
+        for (record, lease) in &mut content {
+            record.ttl = self.ttl;
+            *lease =
+                entry::lease_at(&self.origin, &record.name).and_then(|id| Some(mirror.lease(id)?.beat.ttl));
+        }
+        let parents: BTreeSet<_> = mirror.below(&Key::root()).map(|entry| entry.key.parent()).collect();
+        for parent in parents {
+            let service = self.count(mirror, &parent);
+            let shown = service.sets.into_values().flat_map(|set| set.into_values().take(SHOWN_MAX));
+            content.extend(shown.map(|(record, _)| (record, None)));
+        }
+        content
     }
 
     fn count(&self, mirror: &Mirror, parent: &Key) -> Service {
