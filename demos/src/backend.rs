@@ -11,19 +11,22 @@ const LOCAL_ZOOKEEPER: &str = "zk://127.0.0.1:2181";
 /// Where plain `etcd` points to.
 const LOCAL_ETCD: &str = "etcd://127.0.0.1:2379";
 
+/// Where plain `dns` points to: a zone that the processes have among themselves. Whoever comes first serves it.
+const LOCAL_DNS: &str = "dns+zone://127.0.0.1:5300";
+
 /// Whether this build has the client of etcd.
 const HAS_ETCD: bool = cfg!(feature = "etcd");
 
 const HELP: &str = if HAS_ETCD {
-    "Where services register: mem, zk or etcd (the ZooKeeper or etcd on this machine), or a locator such as \
-     zk://host:2181/cn or etcd://host:2379/cn"
+    "Where services register: mem, zk or etcd (the ZooKeeper or etcd on this machine), dns (a zone that needs no \
+     server), or a locator such as zk://host:2181/cn, etcd://host:2379/cn or dns+zone://key:secret@host/zone"
 } else {
-    "Where services register: mem, zk (the ZooKeeper on this machine), or a locator such as zk://host:2181/cn; for \
-     etcd, build with --features etcd"
+    "Where services register: mem, zk (the ZooKeeper on this machine), dns (a zone that needs no server), or a locator \
+     such as zk://host:2181/cn or dns+zone://key:secret@host/zone; for etcd, build with --features etcd"
 };
 
 /// What a registry for several processes may be.
-const SHARED: &str = if HAS_ETCD { "zk or etcd" } else { "zk" };
+const SHARED: &str = if HAS_ETCD { "dns, zk or etcd" } else { "dns or zk" };
 
 /// What a demo is called on the command line, and where its tree is when only the kind of registry is named.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +70,11 @@ impl BackendArgs {
             "mem" => "mem://".parse(),
             "zk" => format!("{LOCAL_ZOOKEEPER}/{root}").parse(),
             "etcd" => format!("{LOCAL_ETCD}/{root}").parse(),
+            "dns" => format!("{LOCAL_DNS}/{root}.internal?serve=true").parse(),
             locator if locator.contains("://") => locator.parse::<Locator>(),
             unknown => {
                 let message = format!(
-                    "--backend: {unknown:?} is no backend; write mem, zk, etcd, or a locator such as \
+                    "--backend: {unknown:?} is no backend; write mem, zk, etcd, dns, or a locator such as \
                      zk://host:2181/{root}"
                 );
                 return Err(usage(message));
@@ -79,6 +83,13 @@ impl BackendArgs {
         let locator = locator.map_err(|error| usage(format!("--backend: {error}")))?;
         if locator.scheme() == "etcd" && !HAS_ETCD {
             return Err(usage(without_etcd(sample)));
+        }
+        if locator.scheme() == "dns" {
+            let message = format!(
+                "--backend: {locator} can only be read, and services register here; write dns, or a zone such as \
+                 dns+zone://key:secret@host/zone"
+            );
+            return Err(usage(message));
         }
         Ok(Choice { locator, sample, flag: self.flag() })
     }
@@ -144,6 +155,7 @@ impl fmt::Display for Choice {
             "mem" => f.write_str("memory"),
             "zk" => write!(f, "ZooKeeper at {}", hosts(&self.locator, 2181)),
             "etcd" => write!(f, "etcd at {}", hosts(&self.locator, 2379)),
+            "dns+zone" => write!(f, "DNS at {}", hosts(&self.locator, 53)),
             _ => self.locator.fmt(f),
         }
     }
@@ -178,7 +190,7 @@ fn hosts(locator: &Locator, port: u16) -> String {
 }
 
 fn connectors() -> Connectors {
-    let connectors = Connectors::new().with(discovery_zk::connector());
+    let connectors = Connectors::new().with(discovery_zk::connector()).with(discovery_dns::connector());
     #[cfg(feature = "etcd")]
     let connectors = connectors.with(discovery_etcd::connector());
     connectors
@@ -239,6 +251,17 @@ mod tests {
         assert_eq!(default.command("ghost sue").unwrap(), "cargo run --release -- pac ghost sue");
     }
 
+    #[tokio::test]
+    async fn dns_is_a_zone_that_needs_no_server_or_one_that_has_one() {
+        let local = choose("dns").unwrap();
+        assert_eq!(local.locator.to_string(), "dns+zone://127.0.0.1:5300/cn.internal?serve=true");
+        assert_eq!(local.to_string(), "DNS at 127.0.0.1:5300");
+        assert!(local.shared().is_ok());
+        assert_eq!(choose("dns+zone://k:s3cret@h/z").unwrap().to_string(), "DNS at h:53");
+        let error = choose("dns://h/z").unwrap_err().to_string();
+        assert!(error.contains("only be read") && error.contains("dns+zone"), "{error}");
+    }
+
     #[cfg(feature = "etcd")]
     #[tokio::test]
     async fn etcd_is_chosen_like_any_other() {
@@ -276,7 +299,7 @@ mod tests {
     fn a_bad_backend_is_named_with_what_is_allowed() {
         let error = choose("zoo").unwrap_err().to_string();
         assert!(
-            error.contains("--backend") && error.contains("\"zoo\"") && error.contains("mem, zk, etcd"),
+            error.contains("--backend") && error.contains("\"zoo\"") && error.contains("mem, zk, etcd, dns"),
             "{error}"
         );
         let error = choose("zk://u:s3cret@h:x").unwrap_err().to_string();

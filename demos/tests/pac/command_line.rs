@@ -13,7 +13,7 @@ async fn refused(args: &[&str], parts: &[&str]) {
 
 #[tokio::test]
 async fn bad_flags_are_named() {
-    refused(&["--backend", "zoo"], &["--backend", "\"zoo\"", "mem, zk, etcd"]).await;
+    refused(&["--backend", "zoo"], &["--backend", "\"zoo\"", "mem, zk, etcd, dns"]).await;
     refused(&["--backend", "consul://h"], &["--backend", "\"consul\"", "known are", "zk"]).await;
     refused(&["--backend", "zk://h:0"], &["--backend", "\"h:0\"", "1 to 65535"]).await;
     refused(&["--backend", "zk://h?sesion_timeout=1s"], &["sesion_timeout", "did you mean"]).await;

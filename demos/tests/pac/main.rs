@@ -5,6 +5,7 @@
 mod browser;
 mod command_line;
 mod demo;
+mod dns;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod http;
