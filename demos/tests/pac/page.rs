@@ -56,6 +56,11 @@ async fn the_page_lives_through_everything_on_zookeeper() {
     the_page_lives_through_everything::<ZooKeeper>().await;
 }
 
+#[tokio::test]
+async fn the_page_lives_through_everything_on_dns() {
+    the_page_lives_through_everything::<discovery_testbed::NameServer>().await;
+}
+
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn the_page_lives_through_everything_on_etcd() {
