@@ -32,7 +32,7 @@ const LOADED_WITHIN: Duration = Duration::from_secs(60);
 const ZONE_FILE: &str = "zone";
 
 /// What the servers say of a zone file that they cannot read or do not like.
-const REJECTIONS: [&str; 2] = ["not loaded due to errors", "failed to parse zone file"];
+const REJECTIONS: [&str; 2] = ["not loaded due to errors", "zone event 'load' failed"];
 
 /// What is missing to run a server made of `programs` here, if anything.
 pub(crate) fn missing(programs: &[&str], package: &str) -> Option<String> {
