@@ -5,20 +5,17 @@
 //! end. And it ends leases that fell silent, and sweeps away what they leave.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use discovery::{ErrorKind, Result};
-use hickory_proto::op::{Message, MessageType, OpCode};
 use tokio::{
-    net::UdpSocket,
     task::JoinHandle,
     time::{self, Instant},
 };
 
-use super::{Notify, Shared, log::Work};
+use super::{Shared, log::Work, notify::Listener};
 
 /// How long to wait, at most, before ending what has fallen silent: so that not all who notice do it.
 const SWEEP_DELAY: Duration = Duration::from_millis(300);
@@ -29,7 +26,9 @@ pub(super) struct Eye(JoinHandle<()>);
 
 impl Eye {
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        Self(tokio::spawn(Watchman { shared, socket: None, sweep: None, may_sweep: true }.run()))
+        Self(tokio::spawn(
+            Watchman { shared, listener: None, is_deaf: false, sweep: None, may_sweep: true }.run(),
+        ))
     }
 }
 
@@ -42,7 +41,9 @@ impl Drop for Eye {
 struct Watchman {
     shared: Arc<Shared>,
     /// Where NOTIFY comes in.
-    socket: Option<UdpSocket>,
+    listener: Option<Listener>,
+    /// Whether it was told that it cannot come in.
+    is_deaf: bool,
     /// When to sweep, if there is anything to be swept away.
     sweep: Option<Instant>,
     /// Whether the server lets us.
@@ -72,8 +73,8 @@ impl Watchman {
         let jitter = interval.mul_f64(0.9 + 0.2 * fastrand::f64());
         let due = self.sweep.map_or(began + jitter, |sweep| sweep.min(began + jitter));
         let notified = async {
-            match &self.socket {
-                Some(socket) => self.notified(socket).await,
+            match &self.listener {
+                Some(listener) => listener.heard().await,
                 None => std::future::pending().await,
             }
         };
@@ -120,66 +121,23 @@ impl Watchman {
         }
     }
 
-    /// Opens the socket for NOTIFY, if there is to be one and is none.
+    /// Listens for NOTIFY, if that is wanted and not done yet.
     async fn listen(&mut self) {
-        if self.socket.is_some() {
+        let replica = &self.shared.replica;
+        if self.listener.is_some() {
             return;
         }
-        let address = match self.shared.config.notify() {
-            Notify::Off => return,
-            Notify::At(address) => address,
-            Notify::Auto => {
-                // The address that the server would see of us.
-                let Ok(server) = self.shared.replica.server.resolve().await else { return };
-                let Ok(local) = local_address(server).await else { return };
-                SocketAddr::new(local, 0)
+        match Listener::open(&replica.origin, self.shared.config.notify(), &replica.server).await {
+            Ok(listener) => {
+                let port = listener.as_ref().map_or(0, Listener::port);
+                replica.notify_port.store(port, Ordering::Relaxed);
+                self.listener = listener;
             }
-        };
-        match UdpSocket::bind(address).await {
-            Ok(socket) => {
-                let port = socket.local_addr().map_or(0, |address| address.port());
-                self.shared.replica.notify_port.store(port, Ordering::Relaxed);
-                self.socket = Some(socket);
+            Err(error) if !self.is_deaf => {
+                self.is_deaf = true;
+                tracing::warn!(zone = %replica.origin, %error, "cannot listen for NOTIFY; polling, and trying again");
             }
-            Err(error) => {
-                tracing::warn!(zone = %self.shared.replica.origin, %address, %error, "cannot listen for NOTIFY; polling");
-            }
+            Err(_) => {}
         }
     }
-
-    /// Waits for a NOTIFY for the zone, and answers it. Whoever sends one achieves no more than that we ask the server.
-    async fn notified(&self, socket: &UdpSocket) {
-        let mut buffer = [0; 1500];
-        loop {
-            let Ok((size, from)) = socket.recv_from(&mut buffer).await else {
-                // A socket that is broken is no reason to spin.
-                return std::future::pending().await;
-            };
-            let Ok(message) = Message::from_vec(&buffer[..size]) else { continue };
-            let is_notify = message.metadata.op_code == OpCode::Notify
-                && message.metadata.message_type == MessageType::Query
-                && message
-                    .queries
-                    .first()
-                    .is_some_and(|query| query.name() == self.shared.replica.origin.name());
-            if is_notify {
-                let mut answer = Message::response(message.metadata.id, OpCode::Notify);
-                answer.metadata.authoritative = true;
-                answer.add_queries(message.queries);
-                if let Ok(bytes) = answer.to_vec() {
-                    let _ = socket.send_to(&bytes, from).await;
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// The address that packets to `server` go out from.
-async fn local_address(server: SocketAddr) -> std::io::Result<IpAddr> {
-    let any =
-        if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    Ok(socket.local_addr()?.ip())
 }

@@ -19,6 +19,7 @@ mod lease;
 mod log;
 pub(crate) mod message;
 mod mirror;
+mod notify;
 mod projection;
 mod replica;
 pub(crate) mod server;

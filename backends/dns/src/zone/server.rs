@@ -250,13 +250,13 @@ fn verified(bytes: &[u8], request: &Message, verifier: Option<&mut Verifier>) ->
     Ok(answer)
 }
 
-async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(super) async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message of more than 65535 bytes"))?;
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await
 }
 
-async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut message).await?;
     Ok(message)
