@@ -22,11 +22,12 @@
 //! ```
 //!
 //! [`Etcd`] is used in the same way, and so are [`ZooKeeperEnsemble`] and [`EtcdCluster`], several servers that elect a
-//! leader.
+//! leader. DNS servers are [`NameServer`] (BIND and Knot, which hold a zone) and [`Dnsmasq`] (a resolver); a [`Liar`]
+//! answers what no real one would.
 //!
 //! Another kind of server is a module beside `zk` and `etcd`: it reserves [`Port`]s, writes what the server reads into
-//! a temporary directory, hands that and a command to a `Process`, says as a `Member` how to tell that the server really
-//! serves, and names itself in [`Server`].
+//! a temporary directory, hands that and a command to a `Process`, says (`Serve`, and `Member` if there are leaders) how to
+//! tell that the server really serves, and names itself in [`Server`].
 
 mod agent;
 mod certificates;

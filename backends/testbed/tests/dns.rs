@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::is_alive;
-use discovery_testbed::{Dig, NameServer, NameServerBuilder};
+use discovery_testbed::{Dig, Dnsmasq, NameServer, NameServerBuilder, NsUpdate};
 
 const WEB: &str = "web.disco.test";
 
@@ -87,6 +89,12 @@ async fn transfers_need_the_key() {
         assert_eq!(changes[2], format!("{WEB}. 60 IN A 127.0.0.1"));
         assert_eq!(changes[4], format!("b.{WEB}. 60 IN A 127.0.0.2"));
         assert_eq!(dig.transfer_since(server.zone(), 2).await.unwrap().len(), 1);
+
+        // More than a message holds.
+        let many: String =
+            (0..3000).fold(String::new(), |all, n| all + &format!("host-{n} 60 TXT \"{n:0100}\"\n"));
+        server.reload_zone(&many, 3).await.unwrap();
+        assert_eq!(dig.transfer(server.zone()).await.unwrap().len(), 3004);
     }
 }
 
@@ -157,6 +165,76 @@ async fn drop_leaves_no_process_and_no_files() {
         drop(server);
         assert!(!is_alive(id) && !dir.exists());
     }
+}
+
+#[tokio::test]
+async fn operations_on_a_server_that_is_down_say_so() {
+    for options in servers() {
+        let Some(server) = options.start_or_skip().await else { continue };
+        server.kill().unwrap();
+        server.kill().unwrap();
+        server.stop().await.unwrap();
+        for error in [server.pause().unwrap_err(), server.resume().unwrap_err()] {
+            assert!(error.to_string().contains("is not running"), "{error}");
+        }
+        let error = server.serial().await.unwrap_err().to_string();
+        assert!(error.contains("connection refused"), "{error}");
+        assert!(server.nsupdate().run(&format!("add {WEB}. 60 A 127.0.0.1")).await.is_err());
+        assert!(server.reload_zone("", 7).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn records_that_a_server_does_not_like_are_an_error_at_once() {
+    for options in servers() {
+        let bad = "web 60 A nowhere";
+        let Some(server) = options.clone().records("web 60 A 127.0.0.1").start_or_skip().await else {
+            continue;
+        };
+        let begun = Instant::now();
+        let error = options.clone().records(bad).start().await.unwrap_err().to_string();
+        assert!(error.contains("will not serve") && error.contains("zone"), "{error}");
+        let error = server.reload_zone(bad, 7).await.unwrap_err().to_string();
+        assert!(error.contains("zone"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert_eq!(addresses(&server, WEB).await, ["127.0.0.1"]);
+        server.reload_zone("web 60 A 127.0.0.2", 8).await.unwrap();
+        assert_eq!(addresses(&server, WEB).await, ["127.0.0.2"]);
+        server.restart().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn bind_is_strict_with_the_names_of_hosts_unless_told_otherwise() {
+    let Some(server) = NameServer::bind().start_or_skip().await else { return };
+    let update = server.nsupdate().run("check-names off\nadd my_host.disco.test. 60 A 127.0.0.1").await;
+    assert!(update.unwrap_err().to_string().contains("REFUSED"));
+    let lenient = NameServer::bind().option("check-names ignore;").records("my_host 60 A 127.0.0.1");
+    assert_eq!(addresses(&lenient.start().await.unwrap(), "my_host.disco.test").await, ["127.0.0.1"]);
+}
+
+#[test]
+fn handles_and_their_futures_can_move_between_threads() {
+    fn movable<T: Send>(_: T) {}
+    fn check(
+        server: &'static NameServer,
+        resolver: &'static Dnsmasq,
+        dig: &'static Dig,
+        nsupdate: &'static NsUpdate,
+    ) {
+        movable((
+            server,
+            server.restart(),
+            server.stop(),
+            server.wipe(),
+            server.reload_zone("", 1),
+            server.serial(),
+        ));
+        movable((resolver, resolver.restart(), resolver.stop(), resolver.set_hosts("")));
+        movable((dig.query("", ""), dig.transfer(""), nsupdate.run("")));
+    }
+    // Compiling it is the test.
+    let _ = check;
 }
 
 #[tokio::test]

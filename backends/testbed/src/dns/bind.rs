@@ -17,11 +17,11 @@ const CONTROL_CONFIG: &str = "rndc.conf";
 /// In the foreground, with the log on standard error, IPv4 only, one thread.
 pub(super) const ARGUMENTS: [&str; 6] = ["-g", "-4", "-n", "1", "-c", CONFIG];
 
-/// Whether AppArmor is at work, where there is such a file.
+/// Whether `AppArmor` is at work, where there is such a file.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// The server's program, for a server in `dir`. Debian's profile for AppArmor keeps it from all files but those of the
-/// machine's own server, and goes by its path; a copy is free.
+/// The server's program, for a server in `dir`. Debian's profile for `AppArmor` keeps it from all files but those of
+/// the machine's own server, and goes by its path; a copy is free.
 pub(super) fn program(dir: &Path) -> io::Result<PathBuf> {
     let named = require::program("named");
     if !fs::read_to_string(APPARMOR).is_ok_and(|enabled| enabled.starts_with('Y')) {
@@ -101,20 +101,30 @@ pub(super) fn clear(dir: &Path) -> io::Result<()> {
 
 /// Makes the running server serve `content` instead of what it has.
 pub(super) async fn load(server: &NameServer, content: &str) -> io::Result<()> {
-    let zone = server.zone();
-    control(server.dir(), &["freeze", zone]).await?;
-    // The server answers before it has written what it has, which would then replace the content.
-    let file = server.dir().join(ZONE_FILE);
-    let serial = server.serial().await?.to_string();
-    let deadline = Deadline::after(super::LOADED_WITHIN);
-    while serial_in(&fs::read_to_string(&file)?) != Some(&serial) {
-        if !deadline.wait().await {
-            return Err(server.process.failure("did not write its zone"));
+    let (zone, file) = (server.zone(), server.dir().join(ZONE_FILE));
+    match control(server.dir(), &["freeze", zone]).await {
+        // It did not like the last content, and has had nothing to write since.
+        Err(error) if error.to_string().contains("already frozen") => {}
+        frozen => {
+            frozen?;
+            written(server, &file).await?;
         }
     }
     clear(server.dir())?;
     super::replace_file(&file, content)?;
     control(server.dir(), &["thaw", zone]).await
+}
+
+/// Waits until a frozen server has written what it has. It answers before that, and would then replace any other content.
+async fn written(server: &NameServer, file: &Path) -> io::Result<()> {
+    let serial = server.serial().await?.to_string();
+    let deadline = Deadline::after(super::LOADED_WITHIN);
+    while serial_in(&fs::read_to_string(file)?) != Some(&serial) {
+        if !deadline.wait().await {
+            return Err(server.process.failure("did not write its zone"));
+        }
+    }
+    Ok(())
 }
 
 /// The serial of a zone file.
