@@ -6,11 +6,11 @@ use crate::common::{BRISK, Follower, dns, fetch, found};
 
 /// What Docker says of two projects with a service `database` each. The name that an address has is the first.
 const PROJECTS: &str = "\
-    10.0.1.1 blue_database_1.blue_default blue_database_1 database.blue_default
-    10.0.1.2 blue-database-2.blue_default blue-database-2 database.blue_default
-    10.0.2.1 green_database_1.green_default green_database_1 database.green_default
-    10.0.3.1 app_web_1.shared app_web_1 web web.shared
-    10.0.3.2 other_web_1.shared other_web_1 web web.shared
+    10.0.1.1 blue_database_1.blue_default blue_database_1 database.blue_default\n\
+    10.0.1.2 blue-database-2.blue_default blue-database-2 database.blue_default\n\
+    10.0.2.1 green_database_1.green_default green_database_1 database.green_default\n\
+    10.0.3.1 app_web_1.shared app_web_1 web web.shared\n\
+    10.0.3.2 other_web_1.shared other_web_1 web web.shared\n\
 ";
 
 async fn docker() -> Option<Dnsmasq> {

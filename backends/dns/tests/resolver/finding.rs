@@ -41,7 +41,7 @@ async fn each_kind_of_record_can_be_asked_for_alone() {
 #[tokio::test]
 async fn the_best_priority_has_the_traffic() {
     let records = "\
-        _http._tcp.cart SRV 10 0 80 a\n_http._tcp.cart SRV 10 0 80 b\n_http._tcp.cart SRV 20 5 80 c
+        _http._tcp.cart SRV 10 0 80 a\n_http._tcp.cart SRV 10 0 80 b\n_http._tcp.cart SRV 20 5 80 c\n\
         a A 10.0.0.1\nb A 10.0.0.2\nc A 10.0.0.3\nc AAAA fd00::3";
     for server in authorities(records) {
         let Some(server) = server.start_or_skip().await else { continue };
@@ -57,8 +57,8 @@ async fn the_best_priority_has_the_traffic() {
 #[tokio::test]
 async fn a_type_of_service_is_a_service_of_one_label() {
     let records = "\
-        _ldap._tcp SRV 0 1 389 ldap1\nldap1 A 10.0.0.1
-        _printer._tcp PTR My\\032Printer._printer._tcp\nMy\\032Printer._printer._tcp SRV 0 1 515 ldap1
+        _ldap._tcp SRV 0 1 389 ldap1\nldap1 A 10.0.0.1\n\
+        _printer._tcp PTR My\\032Printer._printer._tcp\nMy\\032Printer._printer._tcp SRV 0 1 515 ldap1\n\
         My\\032Printer._printer._tcp TXT \"note=2nd floor\"";
     for server in authorities(records) {
         let Some(server) = server.start_or_skip().await else { continue };
@@ -74,7 +74,7 @@ async fn a_type_of_service_is_a_service_of_one_label() {
 #[tokio::test]
 async fn names_with_underscores_and_aliases_are_followed() {
     let records = "\
-        _http._tcp.cart SRV 0 1 80 project_cart_1\nproject_cart_1 CNAME host_1\nhost_1 A 10.0.0.1
+        _http._tcp.cart SRV 0 1 80 project_cart_1\nproject_cart_1 CNAME host_1\nhost_1 A 10.0.0.1\n\
         web CNAME web2\nweb2 CNAME web3\nweb3 A 10.0.0.3";
     // BIND has no address at a name with an underscore within.
     let Some(server) = NameServer::knot().records(records).start_or_skip().await else { return };
