@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use discovery::{Backend, ErrorKind, Revision, Scope};
-use discovery_testbed::{NameServer, Port, Proxy};
+use discovery_testbed::{Mode, NameServer, Port, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{BRISK, CART, Follower, authorities, dns, eventually, fetch, service};
@@ -39,12 +39,8 @@ async fn silence_is_over_at_the_deadline() {
     let proxy = Proxy::start(server.address()).unwrap();
     let dns = dns(&[proxy.address()], "/disco.test?floor=50ms&ceiling=50ms&deadline=400ms");
     let mut follower = Follower::start(&dns, "cart").await;
-    for black in [true, false] {
-        if black {
-            proxy.black_hole().await
-        } else {
-            proxy.lose_replies().await
-        }
+    for mode in [Mode::BlackHole, Mode::LoseReplies] {
+        proxy.set(mode).await;
         let error = follower.failure().await;
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         let begin = Instant::now();
@@ -195,10 +191,8 @@ async fn a_resumed_watch_does_not_flap() {
 /// A thousand lookups at once are asked in turn, over UDP, and with answers that need TCP.
 #[tokio::test]
 async fn many_lookups_at_once_do_not_get_into_each_others_way() {
-    let mut records = String::from(CART);
-    for n in 0..150 {
-        records += &format!("many A 10.0.0.{n}\n");
-    }
+    let many = (0..150).map(|n| format!("many A 10.0.0.{n}\n"));
+    let records: String = many.chain([CART.to_owned()]).collect();
     for server in authorities(&records) {
         let Some(server) = server.start_or_skip().await else { continue };
         let dns = dns(&[server.address()], "/disco.test?port=80&deadline=20s");

@@ -85,11 +85,11 @@ async fn names_with_underscores_and_aliases_are_followed() {
 
 #[tokio::test]
 async fn an_answer_that_fits_no_datagram_comes_all_the_same() {
-    let mut records = String::new();
-    for n in 0..300 {
-        records += &format!("many A 10.0.{}.{}\n", n / 200, n % 200);
-        records += &format!("_http._tcp.srv SRV 0 1 80 t{n}\nt{n} A 10.1.{}.{}\n", n / 200, n % 200);
-    }
+    let records = (0..300).map(|n| {
+        let (high, low) = (n / 200, n % 200);
+        format!("many A 10.0.{high}.{low}\n_http._tcp.srv SRV 0 1 80 t{n}\nt{n} A 10.1.{high}.{low}\n")
+    });
+    let records: String = records.collect();
     for server in authorities(&records) {
         let Some(server) = server.start_or_skip().await else { continue };
         let dns = dns(&[server.address()], "/disco.test?port=80&deadline=20s");

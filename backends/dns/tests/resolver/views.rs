@@ -14,18 +14,18 @@ fn discovery(dns: discovery_dns::Dns) -> Discovery {
 #[tokio::test]
 async fn a_view_outlives_an_outage_and_says_so() {
     let Some(server) = NameServer::bind().records(CART).start_or_skip().await else { return };
-    let line = Proxy::start(server.address()).unwrap();
-    let dns = dns(&[line.address()], "/disco.test?floor=50ms&ceiling=50ms&deadline=500ms");
+    let link = Proxy::start(server.address()).unwrap();
+    let dns = dns(&[link.address()], "/disco.test?floor=50ms&ceiling=50ms&deadline=500ms");
     let mut view = discovery(dns).view(service("cart")).await.unwrap();
     assert_eq!(view.snapshot().len(), 2);
     for _ in 0..3 {
-        line.black_hole().await;
+        link.black_hole().await;
         let stale = view.wait_for(|all, freshness| {
             assert_eq!(all.len(), 2, "an outage empties nothing");
             freshness.state() == FreshnessState::Stale
         });
         tokio::time::timeout(SOON, stale).await.unwrap().unwrap();
-        line.pass().await;
+        link.pass().await;
         let live = view.wait_for(|all, freshness| {
             assert_eq!(all.len(), 2, "nor does its end");
             freshness.is_live()
