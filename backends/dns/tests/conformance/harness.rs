@@ -1,6 +1,6 @@
 //! A server and a zone of its own for every check: some count revisions, or end all leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,19 +9,10 @@ use discovery::{
     conformance::{Disrupt, Disruption, Harness},
     kv::Key,
 };
-use discovery_dns::{DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, TsigKey};
+use discovery_dns::Notify;
 use discovery_testbed::{NameServer, Proxy};
 
-/// How clients of a server are set up for tests: one that polls often, so that nothing takes long.
-pub(crate) fn config(server: &NameServer, port: u16) -> DnsZoneConfigBuilder {
-    let key = TsigKey::new(server.key_name(), server.key_secret()).unwrap();
-    DnsZoneConfig::builder()
-        .server("127.0.0.1", port)
-        .zone(server.zone())
-        .key(key)
-        .poll_interval(Duration::from_millis(50))
-        .silence_timeout(Duration::from_secs(2))
-}
+use crate::common::{config_at, zone};
 
 /// A server, and a line to it that can be cut.
 pub(crate) struct ZoneHarness {
@@ -29,26 +20,20 @@ pub(crate) struct ZoneHarness {
     line: Proxy,
 }
 
-impl Drop for ZoneHarness {
-    fn drop(&mut self) {
-        if true { eprintln!("LOG {}", self.server.log().lines().filter(|l| !l.contains("approved") && !l.contains("updating zone") && !l.contains("transfer of")).collect::<Vec<_>>().join("\n")); }
-    }
-}
-
 impl ZoneHarness {
     pub(crate) fn new(server: NameServer) -> Self {
         Self { line: Proxy::start(server.address()).unwrap(), server }
     }
 
-    fn client(&self, port: u16) -> Arc<dyn Backend> {
-        Arc::new(DnsZone::new(config(&self.server, port).build().unwrap()))
+    fn client(&self, address: SocketAddr) -> Arc<dyn Backend> {
+        Arc::new(zone(config_at(&self.server, address).notify(Notify::Auto)))
     }
 }
 
 #[async_trait]
 impl Harness for ZoneHarness {
     async fn backend(&self) -> Arc<dyn Backend> {
-        self.client(self.server.address().port())
+        self.client(self.server.address())
     }
 
     fn disrupt(&self) -> Option<&dyn Disrupt> {
@@ -78,7 +63,7 @@ impl Disrupt for ZoneHarness {
     }
 
     async fn backend(&self) -> Arc<dyn Backend> {
-        self.client(self.line.address().port())
+        self.client(self.line.address())
     }
 
     async fn cause(&self, disruption: Disruption) {
