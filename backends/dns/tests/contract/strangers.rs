@@ -69,11 +69,11 @@ async fn what_is_none_of_our_business_is_left_alone() {
         "www.disco.test. CNAME cart.prod.eu1.disco.test.",
         "zz._lease.disco.test. TXT \"ttl=1 beat=1\"",
     ];
-    let script: Vec<_> = foreign.iter().map(|record| {
+    let script = foreign.iter().map(|record| {
         let (name, data) = record.split_once(' ').unwrap();
         format!("add {name} 60 {data}")
     });
-    let script = script.collect::<Vec<_>>();
+    let script: Vec<_> = script.collect();
     update(&server, &format!("check-names off\n{}", script.join("\n"))).await;
     let zone = on(&server);
     assert_eq!(listed(&zone, &everything()).await, [""; 0]);
