@@ -23,13 +23,23 @@ use super::{Notify, Shared, log::Work};
 /// How long to wait, at most, before ending what has fallen silent: so that not all who notice do it.
 const SWEEP_DELAY: Duration = Duration::from_millis(300);
 
+/// How many polls to wait before trying again to sweep what the server has not let us.
+const REFUSED_POLLS: u32 = 30;
+
 /// The task; dropped, it ends.
 #[derive(Debug)]
 pub(super) struct Eye(JoinHandle<()>);
 
 impl Eye {
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        Self(tokio::spawn(Watchman { shared, socket: None, sweep: None, may_sweep: true }.run()))
+        Self(tokio::spawn(Watchman { shared, socket: None, is_deaf: false, sweep: None, refused: None }.run()))
+    }
+}
+
+impl Eye {
+    /// Whether it is still there; it goes with the runtime that it was opened on.
+    pub(super) fn is_open(&self) -> bool {
+        !self.0.is_finished()
     }
 }
 
@@ -43,10 +53,12 @@ struct Watchman {
     shared: Arc<Shared>,
     /// Where NOTIFY comes in.
     socket: Option<UdpSocket>,
+    /// Whether that could not be opened, which was told.
+    is_deaf: bool,
     /// When to sweep, if there is anything to be swept away.
     sweep: Option<Instant>,
-    /// Whether the server lets us.
-    may_sweep: bool,
+    /// When the server last did not let us.
+    refused: Option<Instant>,
 }
 
 impl Watchman {
@@ -92,7 +104,9 @@ impl Watchman {
             (lapsed, mirror.orphans().next().is_some())
         });
         let Some((lapsed, orphans)) = found else { return };
-        if lapsed.is_empty() && !orphans || !self.may_sweep {
+        let pause = self.shared.config.poll_interval() * REFUSED_POLLS;
+        let is_refused = self.refused.is_some_and(|since| since.elapsed() < pause);
+        if lapsed.is_empty() && !orphans || is_refused {
             self.sweep = None;
             return;
         }
@@ -112,11 +126,15 @@ impl Watchman {
     }
 
     fn take_note<T>(&mut self, outcome: Result<T>) {
-        if let Err(error) = outcome
-            && error.kind() == ErrorKind::Denied
-        {
-            tracing::warn!(zone = %self.shared.replica.origin, %error, "may not sweep; others have to");
-            self.may_sweep = false;
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                if self.refused.is_none() {
+                    tracing::warn!(zone = %self.shared.replica.origin, %error, "may not sweep; others have to");
+                }
+                self.refused = Some(Instant::now());
+            }
+            Err(_) => {}
+            Ok(_) => self.refused = None,
         }
     }
 
@@ -140,8 +158,11 @@ impl Watchman {
                 let port = socket.local_addr().map_or(0, |address| address.port());
                 self.shared.replica.notify_port.store(port, Ordering::Relaxed);
                 self.socket = Some(socket);
+                self.is_deaf = false;
             }
+            Err(_) if self.is_deaf => {}
             Err(error) => {
+                self.is_deaf = true;
                 tracing::warn!(zone = %self.shared.replica.origin, %address, %error, "cannot listen for NOTIFY; polling");
             }
         }

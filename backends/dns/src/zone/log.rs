@@ -93,10 +93,11 @@ impl Shared {
         {
             let mut queue = lock(&self.log.queue);
             queue.waiting.push_back(Member { work, answer });
-            if !queue.is_served {
+            let mut writer = lock(&self.log.writer);
+            while writer.try_join_next().is_some() {}
+            // One that serves and is no more went with its runtime.
+            if !queue.is_served || writer.is_empty() {
                 queue.is_served = true;
-                let mut writer = lock(&self.log.writer);
-                while writer.try_join_next().is_some() {}
                 writer.spawn(Writer(self.clone()).run());
             }
         }
@@ -303,10 +304,21 @@ impl Planner<'_> {
             Work::Fence => self.written(),
             Work::End(id, beat) => self.end(*id, beat.as_ref()),
             Work::Sweep => {
-                let orphans: Vec<_> = self.mirror.orphans().map(|entry| entry.key.clone()).collect();
-                let gone = orphans.into_iter().filter(|key| !self.changed.contains_key(key));
-                let changes: Vec<_> = gone.take(SWEEP).map(|key| (key, None)).collect();
-                if changes.is_empty() { Verdict::Done(number) } else { self.change(changes) }
+                let orphans: Vec<_> = self.mirror.orphans().take(SWEEP).collect();
+                let keys = orphans.iter().map(|entry| entry.key.clone());
+                let keys: Vec<_> = keys.filter(|key| !self.changed.contains_key(key)).collect();
+                if keys.is_empty() {
+                    return Verdict::Done(number);
+                }
+                let verdict = self.sweep(keys);
+                if let Verdict::Written(_) = verdict {
+                    // A lease that cannot be read must not come back to life without what was bound to it.
+                    let leases: BTreeSet<_> = orphans.iter().filter_map(|entry| entry.lease).collect();
+                    let names = leases.into_iter().map(|id| entry::lease_name(self.mirror.origin(), id));
+                    let garbled: Vec<_> = names.filter(|name| self.mirror.has_text(name)).collect();
+                    garbled.iter().for_each(|name| self.push(message::delete_all(name, RecordType::TXT)));
+                }
+                verdict
             }
         }
     }
@@ -372,13 +384,25 @@ impl Planner<'_> {
         self.push(message::delete_all(&name, RecordType::TXT));
         let bound = known.map(|lease| lease.keys()).into_iter().flatten();
         let bound = bound.filter(|key| self.found(key).is_some_and(|entry| entry.lease == Some(id)));
-        let changes: Vec<_> = bound.take(SWEEP).map(|key| (key.clone(), None)).collect();
+        let keys: Vec<_> = bound.take(SWEEP).cloned().collect();
         self.ended.insert(id);
-        match self.change(changes) {
+        match self.sweep(keys) {
             Verdict::Written(number) => Verdict::Written(number),
             // What is bound to it goes with the next message; that the lease ends is more urgent.
             _ => self.written(),
         }
+    }
+
+    /// Has entries go, as many of them as fit into the message.
+    fn sweep(&mut self, keys: Vec<Key>) -> Verdict {
+        let mut swept = None;
+        for key in keys {
+            match self.change(vec![(key, None)]) {
+                Verdict::Written(number) => swept = Some(number),
+                full => return swept.map_or(full, Verdict::Written),
+            }
+        }
+        swept.map_or(Verdict::Later, Verdict::Written)
     }
 
     /// The entry that counts.

@@ -106,11 +106,15 @@ pub(super) fn refusal(code: ResponseCode, origin: &Origin) -> Error {
     let (kind, message) = match code {
         ResponseCode::Refused => (
             ErrorKind::Denied,
-            format!("the server refuses it; allow updates and transfers of {origin} for the key"),
+            format!(
+                "the server refuses it; check that it has the zone {origin} and allows updates and transfers of it for the key"
+            ),
         ),
         ResponseCode::NotAuth => (
             ErrorKind::Denied,
-            format!("the server is not the primary of {origin}, or does not accept the key"),
+            format!(
+                "the server is not the primary of the zone {origin}, or does not allow updates and transfers of it without another key"
+            ),
         ),
         ResponseCode::NotZone | ResponseCode::NXDomain => {
             (ErrorKind::Invalid, format!("the server has no zone {origin}; check the name"))

@@ -89,6 +89,10 @@ impl Mirror {
         mirror
     }
 
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     pub(super) fn serial(&self) -> u32 {
         self.serial
     }
@@ -107,12 +111,20 @@ impl Mirror {
         self.texts.get(&entry::head_name(&self.origin)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether there is anything at a name of ours, be it readable or not.
+    pub(super) fn has_text(&self, name: &Name) -> bool {
+        self.texts.contains_key(name)
+    }
+
     /// The number behind every number that was given in this zone.
     pub(super) fn next_number(&self, at_least: u64) -> u64 {
         match self.head {
             Some(head) => head.number + 1,
             // The log was lost, or never begun: what was written under it must not come again.
-            None => self.entries.values().map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least),
+            None => {
+                let stamped = self.entries.values().filter(|entry| !entry.is_foreign());
+                stamped.map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least)
+            }
         }
     }
 

@@ -168,7 +168,7 @@ impl Shared {
     /// The eye of this handle; opened if it is closed.
     fn eye(self: &Arc<Self>) -> Arc<Eye> {
         let mut known = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        known.upgrade().unwrap_or_else(|| {
+        known.upgrade().filter(|eye| eye.is_open()).unwrap_or_else(|| {
             let eye = Arc::new(Eye::open(self.clone()));
             *known = Arc::downgrade(&eye);
             eye
@@ -244,7 +244,7 @@ impl Leases for Store {
     async fn grant(&self, ttl: Duration) -> Result<Grant> {
         let grant = self.shared.grant(ttl).await.map_err(named("grant"))?;
         let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        eye.get_or_insert_with(|| self.shared.eye());
+        *eye = Some(self.shared.eye());
         Ok(grant)
     }
 

@@ -2,7 +2,8 @@
 //! takes away.
 //!
 //! Instances of a service may share records, an address for one; a record goes when the last of them goes. So the
-//! records of a service are counted, from the moment on at which this handle first writes to it.
+//! records of a service are counted, from the moment on at which this handle first writes to it; and those that list the
+//! services, which are all at one name, from its first write on.
 //!
 //! Servers limit how many records of a type a name may have (BIND, since 9.18.28: to 100), and no resolver likes more.
 //! Of those that an order shows which has nothing to do with addresses or ids, and which is the same for all who write,
@@ -35,6 +36,10 @@ pub(super) struct Projection {
     ttl: u32,
     /// By the key above its instances.
     services: HashMap<Key, Service>,
+    /// Where the services are listed.
+    list: Name,
+    /// What is there, of all instances in the zone; `None` until it is needed.
+    listed: Option<Service>,
     /// As of when.
     revision: Revision,
 }
@@ -61,7 +66,9 @@ pub(super) struct Undo {
 
 impl Projection {
     pub(super) fn new(origin: &Origin, ttl: u32) -> Self {
-        Self { origin: origin.clone(), ttl, services: HashMap::new(), revision: Revision(0) }
+        let list = records::list(origin);
+        let (origin, services) = (origin.clone(), HashMap::new());
+        Self { origin, ttl, services, list, listed: None, revision: Revision(0) }
     }
 
     /// Takes in what has happened in the store.
@@ -74,12 +81,13 @@ impl Projection {
                         KvChange::Put(entry) => self.records(&entry.key, &entry.value),
                         KvChange::Delete(_) => Vec::new(),
                     };
-                    if let Some(service) = self.services.get_mut(&change.key().parent()) {
-                        service.set(change.key(), records, &mut Vec::new());
-                    }
+                    self.set(change.key(), records);
                 }
             }
-            _ => self.services.clear(),
+            _ => {
+                self.services.clear();
+                self.listed = None;
+            }
         }
         self.revision = mirror.revision();
     }
@@ -100,29 +108,59 @@ impl Projection {
             let service = self.count(mirror, &parent);
             self.services.insert(parent.clone(), service);
         }
+        if self.listed.is_none() {
+            self.listed = Some(self.count_listed(mirror));
+        }
+        let (listing, new) = self.split(new);
+        let listed = self.listed.get_or_insert_default();
         let service = self.services.entry(parent).or_default();
         let mut updates = Vec::new();
-        let old = service.set(key, new, &mut updates);
-        updates.extend(stored.iter().filter(|record| !service.has(record)).map(message::delete));
+        let mut old = service.set(key, new, &mut updates);
+        old.extend(listed.set(key, listing, &mut updates));
+        let gone = stored.iter().filter(|record| !service.has(record) && !listed.has(record));
+        updates.extend(gone.map(message::delete));
         (updates, Undo { key: key.clone(), records: old })
     }
 
     /// Takes changes back, in the reverse of their order.
     pub(super) fn undo(&mut self, changes: impl DoubleEndedIterator<Item = Undo>) {
         for Undo { key, records } in changes.rev() {
-            if let Some(service) = self.services.get_mut(&key.parent()) {
-                service.set(&key, records, &mut Vec::new());
-            }
+            self.set(&key, records);
         }
+    }
+
+    /// Takes in what the records of an instance are, where they are counted.
+    fn set(&mut self, key: &Key, records: Vec<Record>) {
+        let (listing, records) = self.split(records);
+        if let Some(service) = self.services.get_mut(&key.parent()) {
+            service.set(key, records, &mut Vec::new());
+        }
+        if let Some(listed) = &mut self.listed {
+            listed.set(key, listing, &mut Vec::new());
+        }
+    }
+
+    /// Those that list a service, and the others.
+    fn split(&self, records: Vec<Record>) -> (Vec<Record>, Vec<Record>) {
+        records.into_iter().partition(|record| record.name == self.list)
     }
 
     fn count(&self, mirror: &Mirror, parent: &Key) -> Service {
         let mut service = Service::default();
         for entry in mirror.scan(&Range::Children(parent.clone())).entries {
-            let records = self.records(&entry.key, &entry.value);
+            let (_, records) = self.split(self.records(&entry.key, &entry.value));
             service.set(&entry.key, records, &mut Vec::new());
         }
         service
+    }
+
+    fn count_listed(&self, mirror: &Mirror) -> Service {
+        let mut listed = Service::default();
+        for entry in mirror.scan(&Range::Subtree(Key::root())).entries {
+            let (listing, _) = self.split(self.records(&entry.key, &entry.value));
+            listed.set(&entry.key, listing, &mut Vec::new());
+        }
+        listed
     }
 
     fn records(&self, key: &Key, value: &[u8]) -> Vec<Record> {

@@ -68,14 +68,18 @@ impl Server {
     /// Asks by UDP, again and again until there is an answer.
     pub(super) async fn ask(&self, request: &Message, deadline: Instant) -> Result<Message> {
         let asking = async {
-            let _permit = self.permits.acquire().await;
+            let permit = self.permits.acquire().await;
             loop {
                 // A lost packet is no outage; a port where nobody listens is.
                 match time::timeout(AGAIN, self.ask_once(request)).await {
+                    // Too long for a packet, or for the server's limit of packets (response rate limiting).
+                    Ok(Ok(answer)) if answer.metadata.truncation => break,
                     Ok(answer) => return answer,
-                    Err(_) => continue,
+                    Err(_) => {}
                 }
             }
+            drop(permit);
+            self.call(request, deadline).await
         };
         let answer = time::timeout_at(deadline, asking).await;
         answer.unwrap_or_else(|_| Err(late())).map_err(Error::not_applied)
@@ -227,7 +231,7 @@ impl Server {
             .not_applied(),
             Flaw::Missing | Flaw::Malformed => Error::new(
                 ErrorKind::Denied,
-                format!("{server} answers without a signature by {key}; check that it knows the key"),
+                format!("{server} answers without a signature by {key}; check that it knows the key, and has the zone"),
             ),
         }
     }

@@ -69,7 +69,8 @@ impl Watch {
                     Error::new(ErrorKind::Unavailable, "the server does not answer").not_applied()
                 }));
             }
-            if pulse.revision != self.reported {
+            // The mirror may be ahead of what was told of it.
+            if pulse.revision > self.reported {
                 let update = self.shared.replica.look(|mirror| {
                     let revision = mirror.revision();
                     match mirror.since(self.reported, &self.range) {
@@ -89,7 +90,7 @@ impl Watch {
             }
             let quiet = {
                 let pulse = self.pulse.borrow();
-                pulse.losses == self.losses && pulse.revision == self.reported
+                pulse.losses == self.losses && pulse.revision <= self.reported
             };
             if quiet {
                 // The server answered, and nothing has happened.

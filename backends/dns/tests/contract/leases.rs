@@ -120,12 +120,14 @@ async fn of_many_sweepers_nobody_is_told_twice() {
     let followers = sweepers.iter().map(|zone| async { Follower::start(zone, &everything()).await.unwrap() });
     let followers = join_all(followers).await;
     drop(away);
+    let server = &server;
     join_all(followers.into_iter().map(|mut follower| async move {
         follower.until("all are gone", |it| it.entries.is_empty()).await;
         assert_eq!((follower.changes.len(), follower.resets), (CROWD, 1), "each once");
+        // Somebody has to watch for what is not seen any more to be swept away.
+        emptied(&server).await;
     }))
     .await;
-    emptied(&server).await;
 }
 
 #[tokio::test]

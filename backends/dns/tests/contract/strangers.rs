@@ -109,7 +109,6 @@ async fn a_log_without_a_head_begins_anew() {
         ("garbled", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"what is this\""),
         ("garbled twice", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"\"\nadd _log.disco.test. 5 TXT \"7\""),
         ("at the end of all numbers", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"18446744073709551615 1\""),
-        ("at an end that others have reached", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"9223372036854775807 1\""),
     ] {
         let Some(server) = bind().await else { return };
         write(&server).await;
@@ -183,8 +182,8 @@ async fn an_entry_that_was_meddled_with_is_what_it_now_is() {
     }
     let [one, two] = ["a/1", "a/2"].map(|entry| name(&server, entry));
     update(&server, &format!("delete {one} TXT\nadd {one} 5 TXT \"discovery=1 m=x\" \"2\"\ndelete {two} TXT")).await;
-    follower.until("it is seen", |it| it.value("a/2").is_none() && it.value("a/1") != Some(b"1")).await;
-    assert_eq!(follower.value("a/1"), Some(&b"discovery=1 m=x2"[..]));
+    let garbled = Some(&b"discovery=1 m=x2"[..]);
+    follower.until("it is seen", |it| it.value("a/2").is_none() && it.value("a/1") == garbled).await;
     kv(&zone).commit(Txn::new().put_leased(&key("a/1"), "3", lease)).await.unwrap();
     kv(&zone).commit(Txn::new().absent(&key("a/2")).put_leased(&key("a/2"), "3", lease)).await.unwrap();
     assert_eq!(listed(&zone, &everything()).await, ["a/1=3", "a/2=3"]);
