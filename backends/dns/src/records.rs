@@ -62,10 +62,15 @@ pub(crate) fn of_instance(origin: &Origin, instance: &Instance, ttl: u32) -> Vec
             if let Some(types) = prefixed(&domain, &["_services", "_dns-sd", "_udp"]) {
                 out.ptr(&types, &service);
             }
-            out.ptr(&origin.below(["b", "_dns-sd", "_udp"]), &domain);
+            out.ptr(&list(origin), &domain);
         }
     }
     out.records
+}
+
+/// The name of the records that list all services of a zone (RFC 6763, section 11).
+pub(crate) fn list(origin: &Origin) -> Name {
+    origin.below(["b", "_dns-sd", "_udp"])
 }
 
 /// The hosts of an instance, and the names that SRV records call them by.

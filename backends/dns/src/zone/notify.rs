@@ -2,11 +2,7 @@
 //!
 //! Whoever sends one achieves no more than that the server is asked for its serial. So it is not asked who sends it.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use hickory_proto::op::{Message, MessageType, OpCode};
 use tokio::{
@@ -42,7 +38,8 @@ impl Listener {
             // At the address that the server sees of us.
             Notify::Auto => {
                 let server = server.resolve().await.map_err(io::Error::other)?;
-                (UdpSocket::bind((local_address(server).await?, 0)).await?, None)
+                let local = server::socket_to(server).await?.local_addr()?.ip();
+                (UdpSocket::bind((local, 0)).await?, None)
             }
         };
         Ok(Some(Self { origin: origin.clone(), udp, tcp }))
@@ -112,13 +109,4 @@ impl Listener {
         answer.add_queries(message.queries);
         is_notify.then(|| answer.to_vec().ok())?
     }
-}
-
-/// The address that packets to `server` go out from.
-async fn local_address(server: SocketAddr) -> io::Result<IpAddr> {
-    let any =
-        if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    Ok(socket.local_addr()?.ip())
 }
