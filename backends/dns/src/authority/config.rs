@@ -159,7 +159,7 @@ impl ZoneConfig {
             data: soa_data(&server, &origin.below(["hostmaster"]), serial, ttl),
         };
         let limits = Limits { records: self.records_max, journal: self.journal_max };
-        let table = Table::with_server(soa, (&server).into(), limits);
+        let table = Table::with_server(soa, &(&server).into(), limits);
         let bounds = Bounds { min: self.lease_min, max: self.lease_max };
         let zone = Zone::new(table, self.shows.is_none(), bounds, self.secondaries);
         let show = self.shows.map(|(discovery, scope)| Show {

@@ -26,6 +26,11 @@ impl NsUpdate {
         Self { server, zone: zone.to_owned(), key: Some(key.clone()), tcp: false, within: WITHIN }
     }
 
+    /// Changes a zone of any server, without a key.
+    pub fn to(server: SocketAddr, zone: &str) -> Self {
+        Self { server, zone: zone.to_owned(), key: None, tcp: false, within: WITHIN }
+    }
+
     /// Sends elsewhere, e.g. to a proxy.
     pub fn server(mut self, server: SocketAddr) -> Self {
         self.server = server;
