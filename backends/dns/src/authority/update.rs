@@ -238,7 +238,7 @@ mod tests {
             (update().with(1, NONE, 0, &any("a.z.")), Code::FormErr),
             (update().remove_set("a.z.", code::AXFR), Code::FormErr),
             (update().with(1, 3, 0, &a("a.z.", 1)), Code::FormErr),
-            (update().add(&rr("a.z.", 1000, 1, &[0; DATA_MAX + 1])), Code::Refused),
+            (update().add(&rr("a.z.", 1000, 1, &vec![0; DATA_MAX + 1])), Code::Refused),
             (Ask::update("y.").add(&a("a.y.", 1)), Code::NotAuth),
             (Ask::new(5 << 11, "z.", code::A, code::IN), Code::FormErr),
             (Ask::new(5 << 11, "z.", code::SOA, 3), Code::NotAuth),

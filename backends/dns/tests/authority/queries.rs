@@ -5,6 +5,9 @@ use discovery_testbed::NsUpdate;
 
 use crate::{ZONE, dig, dynamic, has_programs, local, nsupdate};
 
+/// Name, type, code and flags, records, and those of the authority section.
+type Case = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
 #[tokio::test]
 async fn dig_prints_what_is_expected() {
     if !has_programs() {
@@ -24,13 +27,13 @@ async fn dig_prints_what_is_expected() {
         )
         .await
         .unwrap();
-    let soa = "disco.test. 5 IN SOA ns.disco.test. hostmaster.disco.test. 2 60 10 86400 5";
-    let cases: [(&str, &str, &str, &[&str], &[&str]); 14] = [
+    const SOA: &str = "disco.test. 5 IN SOA ns.disco.test. hostmaster.disco.test. 2 60 10 86400 5";
+    let cases: [Case; 14] = [
         ("cart.disco.test", "A", "NOERROR qr aa rd", &["cart.disco.test. 5 IN A 10.0.0.7"], &[]),
         ("CaRt.disco.TEST", "AAAA", "NOERROR qr aa rd", &["CaRt.disco.TEST. 5 IN AAAA fd00::7"], &[]),
-        ("cart.disco.test", "TXT", "NOERROR qr aa rd", &[], &[soa]),
-        ("_tcp.cart.disco.test", "A", "NOERROR qr aa rd", &[], &[soa]),
-        ("nothing.disco.test", "A", "NXDOMAIN qr aa rd", &[], &[soa]),
+        ("cart.disco.test", "TXT", "NOERROR qr aa rd", &[], &[SOA]),
+        ("_tcp.cart.disco.test", "A", "NOERROR qr aa rd", &[], &[SOA]),
+        ("nothing.disco.test", "A", "NXDOMAIN qr aa rd", &[], &[SOA]),
         (
             "_http._tcp.cart.disco.test",
             "SRV",
@@ -68,7 +71,7 @@ async fn dig_prints_what_is_expected() {
             &[],
         ),
         ("x.sub.disco.test", "A", "NOERROR qr rd", &[], &["sub.disco.test. 9 IN NS ns.elsewhere.test."]),
-        (ZONE, "SOA", "NOERROR qr aa rd", &[soa], &[]),
+        (ZONE, "SOA", "NOERROR qr aa rd", &[SOA], &[]),
         ("elsewhere.test", "A", "REFUSED qr rd", &[], &[]),
     ];
     for dig in [dig(&authority), dig(&authority).tcp(), dig(&authority).option("+noedns")] {
