@@ -5,6 +5,8 @@ use discovery_testbed::NsUpdate;
 
 use crate::{ZONE, dig, dynamic, has_programs, local, nsupdate};
 
+const SOA: &str = "disco.test. 5 IN SOA ns.disco.test. hostmaster.disco.test. 2 60 10 86400 5";
+
 /// Name, type, code and flags, records, and those of the authority section.
 type Case = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -27,7 +29,6 @@ async fn dig_prints_what_is_expected() {
         )
         .await
         .unwrap();
-    const SOA: &str = "disco.test. 5 IN SOA ns.disco.test. hostmaster.disco.test. 2 60 10 86400 5";
     let cases: [Case; 14] = [
         ("cart.disco.test", "A", "NOERROR qr aa rd", &["cart.disco.test. 5 IN A 10.0.0.7"], &[]),
         ("CaRt.disco.TEST", "AAAA", "NOERROR qr aa rd", &["CaRt.disco.TEST. 5 IN AAAA fd00::7"], &[]),
