@@ -12,3 +12,10 @@ pub use crate::{
     authority::{Authority, AuthorityBuilder, ZoneConfig},
     tsig::TsigKey,
 };
+
+/// For the fuzz targets only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::authority::fuzz::{instances, requests};
+}

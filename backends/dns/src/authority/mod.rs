@@ -16,6 +16,9 @@ mod alias;
 mod answer;
 mod config;
 mod engine;
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "the fuzz targets reach it")]
+pub(crate) mod fuzz;
 mod lease;
 mod message;
 mod notify;

@@ -150,3 +150,81 @@ impl Shown {
 fn key_of(rr: &Rr) -> Key {
     Key { name: rr.name.clone(), kind: rr.kind, data: rr.data.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use discovery::{InstanceId, Revision, Status};
+    use proptest::prelude::*;
+
+    use super::super::testing::{content, zone};
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct Step {
+        service: u8,
+        id: u8,
+        /// `None` to take it away.
+        put: Option<(u8, u8, bool)>,
+        is_reset: bool,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let put = prop::option::weighted(0.7, (0_u8..3, 0_u8..3, any::<bool>()));
+        (0_u8..2, 0_u8..4, put, prop::bool::weighted(0.2)).prop_map(|(service, id, put, is_reset)| Step {
+            service,
+            id,
+            put,
+            is_reset,
+        })
+    }
+
+    fn change(step: &Step) -> Change {
+        let builder = Instance::builder(format!("eu1/s{}", step.service).parse().unwrap())
+            .id(InstanceId::from_bits(step.id.into()));
+        let (host, port, is_up) = step.put.unwrap_or_default();
+        let instance = builder
+            .endpoint("http", &format!("10.0.0.{host}"), 80 + u16::from(port))
+            .endpoint("admin", "admin.example", 90)
+            .status(if is_up { Status::Up } else { Status::Draining })
+            .build()
+            .unwrap();
+        match step.put {
+            Some(_) => Change::Put(Arc::new(instance)),
+            None => Change::Remove(instance.key().clone()),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_shown_is_what_is_there(steps in prop::collection::vec(step(), 1..40)) {
+            let zone = zone(&[]);
+            let origin = Origin::parse("z").unwrap();
+            let mut shown = Shown::new(origin.clone(), 5);
+            let mut truth = Snapshot::default();
+            for (n, step) in steps.iter().enumerate() {
+                let revision = Revision(u64::try_from(n).unwrap() + 1);
+                let change = change(step);
+                truth.apply(revision, std::slice::from_ref(&change));
+                let event = if step.is_reset {
+                    Event::Reset(truth.clone())
+                } else {
+                    Event::Delta { revision, changes: [change].into() }
+                };
+                zone.change(|edit| shown.take(&event, edit)).unwrap();
+                let fresh: BTreeSet<Rr> = truth
+                    .iter()
+                    .flat_map(|instance| records::of_instance(&origin, instance, 5))
+                    .filter_map(|record| Rr::from_library(&record))
+                    .collect();
+                prop_assert_eq!(content(&zone.table()), fresh.into_iter().collect::<Vec<_>>());
+            }
+            let last: usize = shown.counts.values().sum();
+            let all: usize = truth.iter().map(|instance| records::of_instance(&origin, instance, 5).len()).sum();
+            prop_assert_eq!(last, all);
+        }
+    }
+}
