@@ -116,7 +116,7 @@ impl ZoneConfig {
         self
     }
 
-    /// The most records the zone may have: a million. An update beyond that is refused.
+    /// Of a dynamic zone: the most records it may have, a million. An update beyond that is refused.
     pub fn records_max(mut self, records: usize) -> Self {
         self.records_max = records;
         self
@@ -158,7 +158,8 @@ impl ZoneConfig {
             ttl,
             data: soa_data(&server, &origin.below(["hostmaster"]), serial, ttl),
         };
-        let limits = Limits { records: self.records_max, journal: self.journal_max };
+        let records = if self.shows.is_some() { usize::MAX } else { self.records_max };
+        let limits = Limits { records, journal: self.journal_max };
         let table = Table::with_server(soa, &(&server).into(), limits);
         let bounds = Bounds { min: self.lease_min, max: self.lease_max };
         let zone = Zone::new(table, self.shows.is_none(), bounds, self.secondaries);

@@ -45,7 +45,7 @@ pub(crate) async fn follow(show: Show, zone: Arc<Zone>) {
 
 async fn follow_watch(show: &Show, zone: &Zone, shown: &mut Shown) -> Result<std::convert::Infallible> {
     let mut events = show.discovery.watch(show.scope.clone()).ready_chunks(EVENTS_MAX);
-    let mut expires = None::<Instant>;
+    let (mut is_stale, mut expires) = (false, None::<Instant>);
     loop {
         let next = match expires {
             Some(at) => timeout_at(at, events.next()).await,
@@ -62,23 +62,24 @@ async fn follow_watch(show: &Show, zone: &Zone, shown: &mut Shown) -> Result<std
             return Err(discovery::Error::new(discovery::ErrorKind::Closed, "the watch has ended"));
         }
         let events: Vec<Event> = events.into_iter().collect::<Result<_>>()?;
-        if zone.change(|edit| events.iter().for_each(|event| shown.take(event, edit))).is_err() {
-            warn!(zone = %show.origin, "more records than the zone may have; raise its limit");
-            return Err(discovery::Error::new(discovery::ErrorKind::Other, "the zone is full"));
-        }
+        zone.change(|edit| events.iter().for_each(|event| shown.take(event, edit)));
         for event in &events {
             match event {
-                // What is known is told, even while it may be old.
-                Event::Reset(_) if expires.is_none() => zone.set_ttl_max(show.ttl.max(1)),
+                Event::Reset(_) if !is_stale => zone.set_ttl_max(show.ttl.max(1)),
                 Event::Live => {
-                    expires = None;
-                    zone.set_ttl_max(show.ttl.max(1));
+                    (is_stale, expires) = (false, None);
+                    if shown.is_known {
+                        zone.set_ttl_max(show.ttl.max(1));
+                    }
                 }
-                Event::Stale(_) if shown.is_known => {
-                    expires = show.stale_for.map(|bound| Instant::now() + bound);
-                    zone.set_ttl_max(show.stale_ttl.max(1));
+                Event::Stale(_) => {
+                    is_stale = true;
+                    if shown.is_known {
+                        expires = show.stale_for.map(|bound| Instant::now() + bound);
+                        zone.set_ttl_max(show.stale_ttl.max(1));
+                    }
                 }
-                Event::Reset(_) | Event::Stale(_) | Event::Delta { .. } => {}
+                Event::Reset(_) | Event::Delta { .. } => {}
             }
         }
     }
@@ -214,7 +215,7 @@ mod tests {
                 } else {
                     Event::Delta { revision, changes: [change].into() }
                 };
-                zone.change(|edit| shown.take(&event, edit)).unwrap();
+                zone.change(|edit| shown.take(&event, edit));
                 let fresh: BTreeSet<Rr> = truth
                     .iter()
                     .flat_map(|instance| records::of_instance(&origin, instance, 5))
