@@ -128,7 +128,10 @@ impl ZoneConfig {
         self
     }
 
-    /// A server to be notified of changes (RFC 1996), once more.
+    /// A server to be notified of changes (RFC 1996), once more. It may be out of reach, and is told again then.
+    ///
+    /// BIND takes no zone with more than 100 records of a type at a name, such as the addresses of a large service or the
+    /// list of 101 services, unless its option `max-records-per-type` says so; 0 is no limit.
     pub fn secondary(mut self, address: SocketAddr) -> Self {
         self.secondaries.push(address);
         self
