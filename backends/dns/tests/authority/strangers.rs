@@ -29,7 +29,8 @@ fn the_system_finds_a_service_by_its_name() {
         return;
     }
     let this = env::current_exe().unwrap();
-    let inside = unshare().arg(this).args(["--exact", "strangers::inside", "--ignored"]).env(INSIDE, "1").output();
+    let inside =
+        unshare().arg(this).args(["--exact", "strangers::inside", "--ignored"]).env(INSIDE, "1").output();
     let inside = inside.unwrap();
     let said = String::from_utf8_lossy(&inside.stdout) + String::from_utf8_lossy(&inside.stderr);
     assert!(inside.status.success(), "{said}");
@@ -60,7 +61,8 @@ async fn inside() {
 
     let discovery = Discovery::new(Mem::new());
     let zone = ZoneConfig::view(ZONE, &discovery, Scope::everything());
-    let authority = Authority::builder().listen("127.0.0.1:53".parse().unwrap()).zone(zone).start().await.unwrap();
+    let authority =
+        Authority::builder().listen("127.0.0.1:53".parse().unwrap()).zone(zone).start().await.unwrap();
     let listener = TcpListener::bind("127.0.0.7:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let instance = Instance::builder("eu1/prod/cart".parse().unwrap()).endpoint("http", "127.0.0.7", port);
@@ -74,10 +76,12 @@ async fn inside() {
     });
     let name = format!("{NAME}.");
     let question = query(&name, hickory_proto::rr::RecordType::A);
-    until("the service is there", async || !ask(authority.address(), &question).await.answers.is_empty()).await;
+    until("the service is there", async || !ask(authority.address(), &question).await.answers.is_empty())
+        .await;
 
     let found = run("getent", &["hosts", NAME]);
     assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["127.0.0.7", NAME]);
-    let page = run("curl", &["--silent", "--show-error", "--max-time", "10", &format!("http://{NAME}:{port}/")]);
+    let page =
+        run("curl", &["--silent", "--show-error", "--max-time", "10", &format!("http://{NAME}:{port}/")]);
     assert_eq!(page, "hello from the cart");
 }
