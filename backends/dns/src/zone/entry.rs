@@ -10,6 +10,8 @@
 //! follows, in strings of up to 255 bytes. One whose name does not tell its key has that in front of the value. A TXT
 //! record that somebody wrote by hand is a value and nothing else: its revision is a digest of it.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use discovery::{LeaseId, Revision, kv::Key};
 use hickory_proto::rr::{Name, RData, Record, rdata::TXT};
@@ -41,10 +43,10 @@ impl Stamped {
         let key: Vec<_> = key.as_bytes().chunks(STRING_MAX).collect();
         let mut stamp = format!("{MARK} m={} c={}", self.modified, self.created);
         if let Some(lease) = self.lease {
-            stamp.push_str(&format!(" l={lease}"));
+            let _ = write!(stamp, " l={lease}");
         }
         if !key.is_empty() {
-            stamp.push_str(&format!(" k={}", key.len()));
+            let _ = write!(stamp, " k={}", key.len());
         }
         let strings =
             std::iter::once(stamp.as_bytes()).chain(key).chain(self.value.chunks(STRING_MAX)).collect();
@@ -253,7 +255,7 @@ mod tests {
         let record = beat.record(&origin(), LeaseId(0x9f3a), 5);
         assert_eq!(lease_at(&origin(), &record.name), Some(LeaseId(0x9f3a)));
         assert_eq!(Beat::read(&txt(&record)), Some(beat));
-        let head = Head { number: 7, mark: 0xc0ffee };
+        let head = Head { number: 7, mark: 0x00c0_ffee };
         assert_eq!(Head::read(&txt(&head.record(&origin(), 5))), Some(head));
         for strange in ["", "7", "x y", "ttl=1", "ttl=-1 beat=0", "18446744073709551615 1"] {
             let record = TXT::new(vec![strange.into()]);
@@ -274,7 +276,7 @@ mod tests {
         fn anything_may_be_read(strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5)) {
             let name = Name::from_ascii("1.b.a.disco.example.").unwrap();
             let record = TXT::from_bytes(strings.iter().map(Vec::as_slice).collect());
-            let _ = Stamped::read(&origin(), &name, &[record.clone()]);
+            let _ = Stamped::read(&origin(), &name, std::slice::from_ref(&record));
             let _ = (Beat::read(&record), Head::read(&record));
         }
     }

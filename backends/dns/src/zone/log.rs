@@ -223,7 +223,6 @@ impl Batch<'_> {
                     self.desk.ahead.take(head, plan.changed, plan.ended);
                     self.settle(plan.verdicts, &Ok(()));
                     self.shared.look_now();
-                    continue;
                 }
                 Ok(answer) => {
                     self.desk.projection.undo(plan.undo.into_iter());

@@ -82,10 +82,6 @@ impl Mirror {
         mirror
     }
 
-    pub(super) fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     pub(super) fn serial(&self) -> u32 {
         self.serial
     }
@@ -106,14 +102,12 @@ impl Mirror {
 
     /// The number behind every number that was given in this log, as far as is known.
     pub(super) fn next_number(&self, at_least: u64) -> u64 {
-        match self.head {
-            Some(head) => head.number + 1,
-            // The log was lost, or never begun: what was written under it must not come again.
-            None => {
-                let stamped = self.entries.values().filter(|entry| !entry.is_foreign());
-                stamped.map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least)
-            }
+        if let Some(head) = self.head {
+            return head.number + 1;
         }
+        // The log was lost, or never begun: what was written under it must not come again.
+        let stamped = self.entries.values().filter(|entry| !entry.is_foreign());
+        stamped.map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least)
     }
 
     /// Makes the next step; all of it, or nothing.

@@ -78,13 +78,14 @@ impl Server {
                 self.ask_by_udp(request).await
             };
             tokio::pin!(by_udp);
-            let by_udp = match time::timeout(SILENCE, &mut by_udp).await {
-                Ok(answer) => answer,
+            let by_udp = if let Ok(answer) = time::timeout(SILENCE, &mut by_udp).await {
+                answer
+            } else {
                 // Whichever comes first; but for a failure of TCP, which says nothing about UDP.
-                Err(_) => tokio::select! {
+                tokio::select! {
                     answer = &mut by_udp => answer,
                     Ok(answer) = self.call(request, deadline) => return Ok(answer),
-                },
+                }
             };
             match by_udp {
                 Ok(Some(answer)) => Ok(answer),
