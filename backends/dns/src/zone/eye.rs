@@ -32,7 +32,9 @@ pub(super) struct Eye(JoinHandle<()>);
 
 impl Eye {
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        Self(tokio::spawn(Watchman { shared, socket: None, is_deaf: false, sweep: None, refused: None }.run()))
+        Self(tokio::spawn(
+            Watchman { shared, socket: None, is_deaf: false, sweep: None, refused: None }.run(),
+        ))
     }
 }
 

@@ -229,7 +229,9 @@ impl Service {
     /// Whether a record is in the zone.
     fn has(&self, record: &Record) -> bool {
         let rank = rank(record);
-        self.sets.get(&place(record)).is_some_and(|set| set.keys().take(SHOWN_MAX).any(|shown| *shown == rank))
+        self.sets
+            .get(&place(record))
+            .is_some_and(|set| set.keys().take(SHOWN_MAX).any(|shown| *shown == rank))
     }
 }
 
@@ -259,7 +261,11 @@ mod tests {
     fn update(zone: &mut BTreeSet<String>, updates: &[Record]) {
         for update in updates {
             let text = update.data.to_string();
-            if update.dns_class == DNSClass::NONE { zone.remove(&text) } else { zone.insert(text) };
+            if update.dns_class == DNSClass::NONE {
+                zone.remove(&text)
+            } else {
+                zone.insert(text)
+            };
         }
     }
 

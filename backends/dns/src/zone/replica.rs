@@ -71,6 +71,8 @@ struct Contact {
     heard: Option<Instant>,
     /// Since when the server has been behind.
     behind: Option<Instant>,
+    /// Whether the mirror is known not to be what the server has, although their serials are the same.
+    is_doubted: bool,
 }
 
 /// What watches are told.
@@ -125,6 +127,11 @@ impl Replica {
         }
     }
 
+    /// Has the zone be read as a whole with the next synchronisation.
+    pub(super) fn doubt(&self) {
+        self.contact().is_doubted = true;
+    }
+
     /// The same, but a server that is behind or busy is an error at once.
     async fn sync_once(&self, deadline: Instant) -> Result<(), Trouble> {
         // Ordering: the ticket is taken before the lock is asked for, and read by whoever holds the lock; the lock
@@ -147,9 +154,12 @@ impl Replica {
 
     async fn catch_up(&self, deadline: Instant) -> Result<(), Trouble> {
         // After so long, what the server has is the truth: to be read as a whole.
-        let overdue = self.contact().behind.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let as_whole = {
+            let contact = self.contact();
+            contact.is_doubted || contact.behind.is_some_and(|since| since.elapsed() >= PATIENCE)
+        };
         let after = match self.look(Mirror::serial) {
-            Some(serial) if !overdue => {
+            Some(serial) if !as_whole => {
                 let port = self.notify_port.load(Ordering::Relaxed);
                 let question = message::query(&self.origin, RecordType::SOA, (port != 0).then_some(port));
                 let answer = self.server.ask(&question, deadline).await?;
@@ -222,6 +232,7 @@ impl Replica {
             self.history.fetch_add(1, Ordering::AcqRel);
             self.floor.store(number.unwrap_or(0), Ordering::Release);
         }
+        self.contact().is_doubted = false;
         let mut mirror = self.mirror();
         match mirror.as_mut() {
             Some(mirror) => mirror.replace(serial, texts, now),

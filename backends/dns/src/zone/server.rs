@@ -68,44 +68,39 @@ impl Server {
     /// Asks by UDP, again and again until there is an answer.
     pub(super) async fn ask(&self, request: &Message, deadline: Instant) -> Result<Message> {
         let asking = async {
-            let permit = self.permits.acquire().await;
-            loop {
-                // A lost packet is no outage; a port where nobody listens is.
-                match time::timeout(AGAIN, self.ask_once(request)).await {
-                    // Too long for a packet, or for the server's limit of packets (response rate limiting).
-                    Ok(Ok(answer)) if answer.metadata.truncation => break,
-                    Ok(answer) => return answer,
-                    Err(_) => {}
-                }
-            }
-            drop(permit);
-            self.call(request, deadline).await
+            let answer = {
+                let _permit = self.permits.acquire().await;
+                let server = self.resolve().await?;
+                self.ask_at(server, request).await.map_err(|fault| self.error(fault))?
+            };
+            // Too long for a packet, or for the server's limit of packets (response rate limiting).
+            if answer.metadata.truncation { self.call(request, deadline).await } else { Ok(answer) }
         };
         let answer = time::timeout_at(deadline, asking).await;
         answer.unwrap_or_else(|_| Err(late())).map_err(Error::not_applied)
     }
 
-    async fn ask_once(&self, request: &Message) -> Result<Message> {
-        let server = self.resolve().await?;
+    async fn ask_at(&self, server: SocketAddr, request: &Message) -> Result<Message, Fault> {
         let local =
             if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let exchange = async {
-            let socket = UdpSocket::bind((local, 0)).await.map_err(Fault::Unsent)?;
-            socket.connect(server).await.map_err(Fault::Unsent)?;
-            let (bytes, mut verifier) = self.encoded(request)?;
+        let socket = UdpSocket::bind((local, 0)).await.map_err(Fault::Unsent)?;
+        socket.connect(server).await.map_err(Fault::Unsent)?;
+        let (bytes, mut verifier) = self.encoded(request)?;
+        let mut buffer = vec![0; 4096];
+        loop {
+            // A lost packet is no outage; a port where nobody listens is. What is asked again is the same question, so that
+            // an answer to it that is late is one.
             socket.send(&bytes).await.map_err(Fault::Broken)?;
-            let mut buffer = vec![0; 4096];
-            loop {
-                let size = socket.recv(&mut buffer).await.map_err(Fault::Broken)?;
+            let again = Instant::now() + AGAIN;
+            while let Ok(received) = time::timeout_at(again, socket.recv(&mut buffer)).await {
+                let size = received.map_err(Fault::Broken)?;
                 // Anybody can send us packets: one that is not the answer must not keep the answer away.
                 match verified(&buffer[..size], request, verifier.as_mut()) {
-                    Ok(answer) => return Ok(answer),
-                    Err(Fault::Nonsense) => continue,
-                    Err(fault) => return Err(fault),
+                    Err(Fault::Nonsense) => {}
+                    answer => return answer,
                 }
             }
-        };
-        exchange.await.map_err(|fault| self.error(fault))
+        }
     }
 
     /// Sends a request by TCP and waits for the one message that answers it.
@@ -231,7 +226,9 @@ impl Server {
             .not_applied(),
             Flaw::Missing | Flaw::Malformed => Error::new(
                 ErrorKind::Denied,
-                format!("{server} answers without a signature by {key}; check that it knows the key, and has the zone"),
+                format!(
+                    "{server} answers without a signature by {key}; check that it knows the key, and has the zone"
+                ),
             ),
         }
     }

@@ -9,8 +9,8 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use crate::common::{
-    Follower, bind, config, config_at, discovery, eventually, everything, key, knot, kv, leases, listed, name, on,
-    reconfigure, unsigned_at, zone,
+    Follower, bind, config, config_at, discovery, eventually, everything, key, knot, kv, leases, listed,
+    name, on, reconfigure, unsigned_at, zone,
 };
 
 /// Why this handle is refused, whatever it tries.
@@ -61,7 +61,9 @@ async fn a_wrong_key_is_denied_by_knot() {
 
 #[tokio::test]
 async fn without_a_key_where_none_is_wanted() {
-    for server in [NameServer::bind().open().start_or_skip().await, NameServer::knot().open().start_or_skip().await] {
+    for server in
+        [NameServer::bind().open().start_or_skip().await, NameServer::knot().open().start_or_skip().await]
+    {
         let Some(server) = server else { return };
         let zone = zone(unsigned_at(server.zone(), server.address()));
         kv(&zone).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
@@ -85,9 +87,7 @@ async fn a_refusal_is_no_reason_to_hurry() {
     };
     let status = registration.wait_for(|status| status.cause.is_some()).await;
     assert_eq!(status.cause.unwrap().kind(), ErrorKind::Denied);
-    let told = tokio::time::timeout(Duration::from_secs(2), async {
-        while watch.next().await.is_some() {}
-    });
+    let told = tokio::time::timeout(Duration::from_secs(2), async { while watch.next().await.is_some() {} });
     let _ = told.await;
     let before = line.accepted() + line.datagrams();
     sleep(Duration::from_secs(3)).await;
@@ -149,7 +149,8 @@ async fn who_may_write_again_sweeps_again() {
     follower.until("it is seen", |it| it.value("a").is_some()).await;
     drop(away);
     reconfigure(&server, |config| config.replace("allow-update {", "allow-update { !any;")).await;
-    eventually("it is refused", async || kv(&zone).commit(Txn::new().put(&key("b"), "1")).await.is_err()).await;
+    eventually("it is refused", async || kv(&zone).commit(Txn::new().put(&key("b"), "1")).await.is_err())
+        .await;
     sleep(Duration::from_secs(4)).await;
     reconfigure(&server, |config| config.replace("allow-update { !any;", "allow-update {")).await;
     eventually("it is swept away", async || {

@@ -6,9 +6,7 @@ use discovery::kv::Txn;
 use discovery_testbed::Proxy;
 use tokio::{runtime::Handle, time::sleep};
 
-use crate::common::{
-    Follower, bind, config_at, eventually, everything, key, kv, leases, on, zone,
-};
+use crate::common::{Follower, bind, config_at, eventually, everything, key, kv, leases, on, zone};
 
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()

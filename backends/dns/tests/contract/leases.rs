@@ -8,9 +8,7 @@ use discovery_testbed::NameServer;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::common::{
-    Follower, bind, discovery, emptied, everything, key, knot, kv, leases, on,
-};
+use crate::common::{Follower, bind, discovery, emptied, everything, key, knot, kv, leases, on};
 
 /// How many entries are bound to a lease: more than go away with one message.
 const CROWD: usize = 350;
@@ -86,7 +84,8 @@ async fn instances_with_many_records_are_swept_away_too() {
     const TTL: Duration = Duration::from_secs(5);
     let Some(server) = bind().await else { return };
     let owner = discovery(on(&server));
-    let service: ServiceName = "europe-west1/production/shopping-cart-of-the-second-generation".parse().unwrap();
+    let service: ServiceName =
+        "europe-west1/production/shopping-cart-of-the-second-generation".parse().unwrap();
     let registering = (0..150).map(|n| {
         let instance = Instance::builder(service.clone());
         let instance = (0..6).fold(instance, |instance, port| {

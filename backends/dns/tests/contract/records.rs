@@ -7,7 +7,9 @@ use discovery::{
 use discovery_testbed::NameServer;
 use futures_util::future::join_all;
 
-use crate::common::{bind, discovery, emptied, eventually, key, knot, kv, leftovers, listed, on, records, soon};
+use crate::common::{
+    bind, discovery, emptied, eventually, key, knot, kv, leftovers, listed, on, records, soon,
+};
 
 fn cart(id: &str) -> InstanceBuilder {
     let service: ServiceName = "eu1/prod/cart".parse().unwrap();

@@ -50,10 +50,8 @@ async fn an_instance_may_be_written_by_hand() {
     assert!(value.len() < 255, "one string holds it");
     let value = String::from_utf8(value.to_vec()).unwrap().replace('"', "\\\"");
     update(&server, &format!("add {} 60 TXT \"{value}\"", name(&server, "eu1/prod/cart/2"))).await;
-    eventually("both are there", async || {
-        discovery.fetch(Scope::everything()).await.unwrap().len() == 2
-    })
-    .await;
+    eventually("both are there", async || discovery.fetch(Scope::everything()).await.unwrap().len() == 2)
+        .await;
     soon("to be deregistered", registered.deregister()).await.unwrap();
 }
 
@@ -107,8 +105,14 @@ async fn a_log_without_a_head_begins_anew() {
     for (what, script) in [
         ("deleted", "delete _log.disco.test. TXT"),
         ("garbled", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"what is this\""),
-        ("garbled twice", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"\"\nadd _log.disco.test. 5 TXT \"7\""),
-        ("at the end of all numbers", "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"18446744073709551615 1\""),
+        (
+            "garbled twice",
+            "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"\"\nadd _log.disco.test. 5 TXT \"7\"",
+        ),
+        (
+            "at the end of all numbers",
+            "delete _log.disco.test. TXT\nadd _log.disco.test. 5 TXT \"18446744073709551615 1\"",
+        ),
     ] {
         let Some(server) = bind().await else { return };
         write(&server).await;
@@ -181,7 +185,11 @@ async fn an_entry_that_was_meddled_with_is_what_it_now_is() {
         kv(&zone).commit(Txn::new().put_leased(&key(entry), "1", lease)).await.unwrap();
     }
     let [one, two] = ["a/1", "a/2"].map(|entry| name(&server, entry));
-    update(&server, &format!("delete {one} TXT\nadd {one} 5 TXT \"discovery=1 m=x\" \"2\"\ndelete {two} TXT")).await;
+    update(
+        &server,
+        &format!("delete {one} TXT\nadd {one} 5 TXT \"discovery=1 m=x\" \"2\"\ndelete {two} TXT"),
+    )
+    .await;
     let garbled = Some(&b"discovery=1 m=x2"[..]);
     follower.until("it is seen", |it| it.value("a/2").is_none() && it.value("a/1") == garbled).await;
     kv(&zone).commit(Txn::new().put_leased(&key("a/1"), "3", lease)).await.unwrap();

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use discovery::{ErrorKind, Outcome, conformance::stage::{STEADY, Stage}, kv::Txn};
+use discovery::{
+    ErrorKind, Outcome,
+    conformance::stage::{STEADY, Stage},
+    kv::Txn,
+};
 use discovery_testbed::{NameServer, Port};
 use tokio::time::Instant;
 

@@ -10,7 +10,7 @@ use discovery_testbed::NameServer;
 use tokio::time::sleep;
 
 use crate::{
-    common::{config, listed, everything},
+    common::{config, everything, listed},
     stage::{self, cleared, discovery},
 };
 

@@ -74,3 +74,14 @@ pub(crate) async fn cleared(stage: Stage, server: &NameServer) {
         })
         .await;
 }
+
+/// The same for a stage behind a line, which remembers who sent datagrams until it is cut.
+pub(crate) async fn cleared_behind(line: &Proxy, stage: Stage, server: &NameServer) {
+    stage
+        .cleared(async || {
+            line.cut().await;
+            let left = leftovers(server).await;
+            (!left.is_empty()).then(|| left.join("\n"))
+        })
+        .await;
+}

@@ -19,9 +19,9 @@ async fn count(zone: &DnsZone) -> Revision {
     let counter = key("counter");
     loop {
         let entry = kv(zone).get(&counter).await.unwrap();
-        let next = entry.as_ref().map_or(1, |entry| {
-            str::from_utf8(&entry.value).unwrap().parse::<usize>().unwrap() + 1
-        });
+        let next = entry
+            .as_ref()
+            .map_or(1, |entry| str::from_utf8(&entry.value).unwrap().parse::<usize>().unwrap() + 1);
         let guarded = match &entry {
             Some(entry) => Txn::new().unmodified(entry),
             None => Txn::new().absent(&counter),
@@ -64,7 +64,9 @@ async fn of_those_who_write_elsewhere_nobody_is_lost(server: NameServer) {
         let mut numbers = Vec::new();
         for n in 0..COMMITS {
             let own = key(&format!("a/{writer}-{n}"));
-            numbers.push(soon("to be written", kv(zone).commit(Txn::new().absent(&own).put(&own, "1"))).await.unwrap());
+            numbers.push(
+                soon("to be written", kv(zone).commit(Txn::new().absent(&own).put(&own, "1"))).await.unwrap(),
+            );
         }
         numbers
     });
