@@ -39,13 +39,9 @@ impl Stamped {
         let name = origin.entry(&self.key);
         let key = if origin.key(&name).is_none() { self.key.as_str() } else { "" };
         let key: Vec<_> = key.as_bytes().chunks(STRING_MAX).collect();
-        let mut stamp = format!("{MARK} m={} c={}", self.modified, self.created);
-        if let Some(lease) = self.lease {
-            stamp.push_str(&format!(" l={lease}"));
-        }
-        if !key.is_empty() {
-            stamp.push_str(&format!(" k={}", key.len()));
-        }
+        let lease = self.lease.map(|lease| format!(" l={lease}")).unwrap_or_default();
+        let keys = if key.is_empty() { String::new() } else { format!(" k={}", key.len()) };
+        let stamp = format!("{MARK} m={} c={}{lease}{keys}", self.modified, self.created);
         let strings =
             std::iter::once(stamp.as_bytes()).chain(key).chain(self.value.chunks(STRING_MAX)).collect();
         Record::from_rdata(name, ttl, RData::TXT(TXT::from_bytes(strings)))
@@ -253,7 +249,7 @@ mod tests {
         let record = beat.record(&origin(), LeaseId(0x9f3a), 5);
         assert_eq!(lease_at(&origin(), &record.name), Some(LeaseId(0x9f3a)));
         assert_eq!(Beat::read(&txt(&record)), Some(beat));
-        let head = Head { number: 7, mark: 0xc0ffee };
+        let head = Head { number: 7, mark: 0x00c0_ffee };
         assert_eq!(Head::read(&txt(&head.record(&origin(), 5))), Some(head));
         for strange in ["", "7", "x y", "ttl=1", "ttl=-1 beat=0", "18446744073709551615 1"] {
             let record = TXT::new(vec![strange.into()]);
@@ -274,7 +270,7 @@ mod tests {
         fn anything_may_be_read(strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5)) {
             let name = Name::from_ascii("1.b.a.disco.example.").unwrap();
             let record = TXT::from_bytes(strings.iter().map(Vec::as_slice).collect());
-            let _ = Stamped::read(&origin(), &name, &[record.clone()]);
+            let _ = Stamped::read(&origin(), &name, std::slice::from_ref(&record));
             let _ = (Beat::read(&record), Head::read(&record));
         }
     }

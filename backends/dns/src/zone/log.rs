@@ -34,7 +34,7 @@ use super::{
     Shared,
     entry::{self, Beat, Head, Stamped},
     message,
-    mirror::Mirror,
+    mirror::{Lease, Mirror},
     projection::{Projection, Undo},
 };
 
@@ -324,7 +324,9 @@ impl Planner<'_> {
                     let leases: BTreeSet<_> = orphans.iter().filter_map(|entry| entry.lease).collect();
                     let names = leases.into_iter().map(|id| entry::lease_name(self.mirror.origin(), id));
                     let garbled: Vec<_> = names.filter(|name| self.mirror.has_text(name)).collect();
-                    garbled.iter().for_each(|name| self.push(message::delete_all(name, RecordType::TXT)));
+                    for name in &garbled {
+                        self.push(message::delete_all(name, RecordType::TXT));
+                    }
                 }
                 verdict
             }
@@ -390,7 +392,7 @@ impl Planner<'_> {
         }
         let name = entry::lease_name(origin, id);
         self.push(message::delete_all(&name, RecordType::TXT));
-        let bound = known.map(|lease| lease.keys()).into_iter().flatten();
+        let bound = known.map(Lease::keys).into_iter().flatten();
         let bound = bound.filter(|key| self.found(key).is_some_and(|entry| entry.lease == Some(id)));
         let keys: Vec<_> = bound.take(SWEEP).cloned().collect();
         self.ended.insert(id);

@@ -118,14 +118,12 @@ impl Mirror {
 
     /// The number behind every number that was given in this zone.
     pub(super) fn next_number(&self, at_least: u64) -> u64 {
-        match self.head {
-            Some(head) => head.number + 1,
-            // The log was lost, or never begun: what was written under it must not come again.
-            None => {
-                let stamped = self.entries.values().filter(|entry| !entry.is_foreign());
-                stamped.map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least)
-            }
+        if let Some(head) = self.head {
+            return head.number + 1;
         }
+        // The log was lost, or never begun: what was written under it must not come again.
+        let stamped = self.entries.values().filter(|entry| !entry.is_foreign());
+        stamped.map(|entry| entry.modified.0 + 1).max().unwrap_or(0).max(at_least)
     }
 
     /// Makes the next step.
@@ -205,7 +203,9 @@ impl Mirror {
         }
         for id in ended {
             let keys = self.leases.remove(&id).map(|lease| lease.keys).unwrap_or_default();
-            keys.iter().for_each(|key| self.record(key));
+            for key in &keys {
+                self.record(key);
+            }
         }
     }
 
@@ -235,7 +235,9 @@ impl Mirror {
         let bound = self.entries.values().filter(|entry| entry.lease == Some(id));
         let keys: BTreeSet<_> = bound.map(|entry| entry.key.clone()).collect();
         self.leases.insert(id, Lease { beat, since: now, keys: keys.clone() });
-        keys.iter().for_each(|key| self.record(key));
+        for key in &keys {
+            self.record(key);
+        }
     }
 
     fn put(&mut self, key: &Key, entry: Option<Stamped>) {

@@ -227,3 +227,22 @@ async fn what_is_not_signed_is_not_believed() {
         assert!(error.to_string().contains("signature"), "{error}");
     }
 }
+
+/// Servers that limit how much they answer by UDP say so (response rate limiting).
+#[tokio::test]
+async fn what_does_not_fit_into_a_packet_is_asked_for_by_tcp() {
+    let liar = Liar::start(|packet, transport| {
+        let request = Message::from_vec(packet).unwrap();
+        if transport == Transport::Tcp {
+            return truth(&request);
+        }
+        let mut message = answer(&request, vec![]);
+        message.metadata.truncation = true;
+        vec![bytes(&message)]
+    })
+    .unwrap();
+    let zone = client(&liar);
+    for _ in 0..3 {
+        assert_eq!(listed(&zone, &everything()).await, ["a=true"]);
+    }
+}

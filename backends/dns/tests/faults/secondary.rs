@@ -7,7 +7,7 @@ use discovery::{
     conformance::stage::{STEADY, Stage},
     kv::Txn,
 };
-use discovery_testbed::{NameServer, Port};
+use discovery_testbed::{NameServer, NameServerBuilder, Port};
 use tokio::time::Instant;
 
 use crate::{
@@ -20,7 +20,7 @@ async fn pair(option: Option<&str>) -> Option<(NameServer, NameServer)> {
     let port = Port::reserve().unwrap();
     let primary = NameServer::bind().also_notify(port.address()).start_or_skip().await?;
     let secondary = NameServer::bind().secondary_of(&primary).port(port);
-    let secondary = option.into_iter().fold(secondary, |secondary, line| secondary.option(line));
+    let secondary = option.into_iter().fold(secondary, NameServerBuilder::option);
     Some((primary, secondary.start_or_skip().await?))
 }
 
