@@ -121,6 +121,9 @@ impl Watchman {
         for (id, beat) in lapsed {
             tracing::debug!(zone = %self.shared.replica.origin, lease = %id, "a lease fell silent");
             self.take_note(self.shared.write(Work::End(id, Some(beat))).await);
+            if self.refused.is_some() {
+                return;
+            }
         }
         if orphans {
             self.take_note(self.shared.write(Work::Sweep).await);
