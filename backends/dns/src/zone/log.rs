@@ -191,6 +191,7 @@ impl Batch<'_> {
     async fn write(mut self) {
         let replica = &self.shared.replica;
         let mut is_due = replica.look(|_| ()).is_none() || self.desk.ahead.changed.len() > AHEAD_MAX;
+        let mut planned_on = None;
         for attempt in 0_u32.. {
             // What its caller has given up must not take effect later.
             self.members.retain(|member| !member.answer.is_closed());
@@ -203,7 +204,14 @@ impl Batch<'_> {
                     return self.answer_all(&error.not_applied());
                 }
                 self.is_fresh = true;
+                // Refused again and again on the same serial: the zone is another, or the server a secondary that is late.
+                let is_stuck = planned_on.is_some() && planned_on == replica.look(Mirror::serial);
+                if is_stuck && attempt >= 4 && attempt.is_power_of_two() {
+                    replica.doubt();
+                    continue;
+                }
             }
+            planned_on = replica.look(Mirror::serial);
             let Some(plan) = replica.look(|mirror| self.plan(mirror)) else {
                 is_due = true;
                 continue;

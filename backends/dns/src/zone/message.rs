@@ -127,7 +127,7 @@ pub(super) fn refusal(code: ResponseCode, origin: &Origin) -> Error {
         ResponseCode::Refused => (
             ErrorKind::Denied,
             format!(
-                "the server refuses it; check that it has the zone {origin} and allows updates and transfers of it for the key"
+                "the server refuses it; check that it is the primary of the zone {origin}, and allows updates and transfers of it for the key"
             ),
         ),
         ResponseCode::NotAuth => (

@@ -72,6 +72,8 @@ struct Contact {
     heard: Option<Instant>,
     /// Since when the server has been behind.
     behind: Option<Instant>,
+    /// Whether the mirror is known not to be what the server has, although their serials are the same.
+    is_doubted: bool,
 }
 
 /// What watches are told.
@@ -116,6 +118,11 @@ impl Replica {
         self.look(look).ok_or_else(|| Error::new(ErrorKind::Other, "the zone was read and is not there"))
     }
 
+    /// Has the zone be read as a whole with the next synchronisation.
+    pub(super) fn doubt(&self) {
+        self.contact().is_doubted = true;
+    }
+
     /// Makes the mirror at least as new as the server is now, and as what this handle knows of.
     pub(super) async fn sync(&self, deadline: Instant) -> Result<()> {
         let mut pause = AGAIN;
@@ -157,9 +164,12 @@ impl Replica {
 
     async fn catch_up(&self, deadline: Instant) -> Result<(), Trouble> {
         // After so long, what the server has is the truth: to be read as a whole.
-        let overdue = self.contact().behind.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let as_whole = {
+            let contact = self.contact();
+            contact.is_doubted || contact.behind.is_some_and(|since| since.elapsed() >= PATIENCE)
+        };
         let after = match self.look(Mirror::serial) {
-            Some(serial) if !overdue => {
+            Some(serial) if !as_whole => {
                 let question = message::query(&self.origin, RecordType::SOA, self.notify_port());
                 let answer = self.server.ask(&question, deadline).await?;
                 let theirs = transfer::serial(&self.origin, &answer)?;
@@ -239,6 +249,7 @@ impl Replica {
             self.history.fetch_add(1, Ordering::AcqRel);
             self.floor.store(head.map_or(0, |head| head.number), Ordering::Release);
         }
+        self.contact().is_doubted = false;
         let mut mirror = self.mirror();
         match mirror.as_mut() {
             Some(mirror) => mirror.replace(serial, texts, now),

@@ -45,7 +45,6 @@ impl Watch {
     /// Continues behind `after` if that can be done without a gap, and else begins with the whole range.
     async fn open(shared: Arc<Shared>, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Self)> {
         let mut pulse = shared.replica.pulse();
-        let losses = pulse.borrow_and_update().losses;
         let eye = shared.eye();
         // It may be at rest, with nobody to look for.
         shared.look_now();
@@ -60,6 +59,8 @@ impl Watch {
         let update = shared.replica.read(shared.deadline(), begin).await?;
         let update = shared.with_own_leases(update);
         let reported = revision(&update);
+        // Losses that were told while this was waited for are over.
+        let losses = pulse.borrow_and_update().losses;
         Ok((update, Self { shared, range, pulse, losses, reported, _eye: eye }))
     }
 

@@ -107,6 +107,15 @@ pub(crate) async fn leftovers(server: &NameServer) -> Vec<String> {
     records(server).await.into_iter().filter(|record| !record.starts_with(&head)).collect()
 }
 
+/// The zone as lines of a zone file, but for what every zone of a server has.
+pub(crate) async fn content(server: &NameServer) -> String {
+    let records = server.dig().transfer(server.zone()).await.unwrap();
+    let (apex, ns) = (format!("{}. ", server.zone()), format!("ns.{}. ", server.zone()));
+    let lines: Vec<_> =
+        records.into_iter().filter(|line| !line.starts_with(&apex) && !line.starts_with(&ns)).collect();
+    lines.join("\n")
+}
+
 /// The name of an entry.
 pub(crate) fn name(server: &NameServer, text: &str) -> String {
     discovery_dns::entry_name(server.zone(), &key(text)).unwrap()

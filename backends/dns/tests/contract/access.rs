@@ -121,7 +121,7 @@ async fn who_may_only_read_reads_and_watches() {
     let lease = leases(&reader).grant(Duration::from_secs(10)).await.unwrap_err();
     for error in [write, lease] {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Denied, Outcome::NotApplied), "{error}");
-        assert!(error.to_string().contains("allow updates"), "{error}");
+        assert!(error.to_string().contains("allows updates"), "{error}");
     }
     // What it may not sweep away it leaves to others, and goes on to watch.
     let lease = leases(&zone).grant(Duration::from_secs(1)).await.unwrap().id;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     common::{self, bind, config_at, everything, key, kv, leases, listed, on, zone},
-    stage::{self, cleared, noticed},
+    stage::{self, cleared_behind, noticed},
 };
 
 /// A cut ends what is under way, and that is asked for again.
@@ -28,7 +28,7 @@ async fn a_cut_is_not_noticed() {
     let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
     stage.assert_nobody_left();
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_line_that_is_refused_for_most_of_the_lease_is_one_outage_and_nobody_l
     sleep(ttl / 2).await;
     stage.recovered([0, 0]).await;
     stage.assert_nobody_left();
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn silence_is_noticed_and_ends_before_the_lease() {
     line.pass().await;
     stage.recovered([1, 0]).await;
     stage.assert_nobody_left();
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }
 
 /// Others go on to hear of the server, and sweep away who is not heard of.
@@ -83,7 +83,7 @@ async fn silence_outlives_the_lease(server: NameServer) {
         line.pass().await;
         stage.recovered([1, 0]).await;
         stage.assert_owner_left_once();
-        cleared(stage, &server).await;
+        cleared_behind(&line, stage, &server).await;
     }
 }
 
@@ -113,7 +113,7 @@ async fn what_was_withdrawn_on_its_way_stays_away() {
     // So little patience may take a busy machine for an outage.
     let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }
 
 async fn a_hundred_cuts_amid_changes(server: NameServer) {
@@ -138,13 +138,13 @@ async fn a_hundred_cuts_amid_changes(server: NameServer) {
     assert!(worst < Duration::from_secs(5), "{worst:?}");
     let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }
 
 /// It is carried out, and the reply gets lost: the entry is there once, and stays away once it was removed.
 async fn an_update_whose_reply_is_lost(server: NameServer) {
     let line = Proxy::start(server.address()).unwrap();
-    let zone = zone(config_at(&server, line.address()).call_timeout(Duration::from_millis(500)));
+    let zone = zone(config_at(&server, line.address()).call_timeout(Duration::from_secs(2)));
     let direct = on(&server);
     let lease = leases(&zone).grant(Duration::from_secs(60)).await.unwrap().id;
     for round in 0..5 {
@@ -209,5 +209,5 @@ async fn a_slow_line_is_no_outage() {
     stage.recovered([0, 0]).await;
     line.pass().await;
     stage.assert_nobody_left();
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }

@@ -6,7 +6,7 @@ use discovery::conformance::stage::STEADY;
 
 use crate::{
     common::bind,
-    stage::{self, cleared},
+    stage::{self, cleared_behind},
 };
 
 #[tokio::test]
@@ -26,5 +26,5 @@ async fn a_thousand_registrations_come_back_with_their_latest_data() {
     });
     stage.recovered([1, 0]).await;
     stage.assert_nobody_left();
-    cleared(stage, &server).await;
+    cleared_behind(&line, stage, &server).await;
 }

@@ -9,7 +9,7 @@ use discovery::{
 use discovery_dns::DnsZoneConfigBuilder;
 use discovery_testbed::{NameServer, Proxy};
 
-use crate::common::{self, config, config_at, leftovers};
+use crate::common::{self, Follower, config, config_at, everything, leftovers};
 
 pub(crate) fn discovery(config: DnsZoneConfigBuilder) -> Discovery {
     common::discovery(common::zone(config))
@@ -67,10 +67,29 @@ pub(crate) async fn settled(stage: &Stage) -> [usize; 2] {
 
 /// Drops the stage and waits until nothing of it is left: no task here, and in the zone nothing but the head of the log.
 pub(crate) async fn cleared(stage: Stage, server: &NameServer) {
+    cleared_but(stage, server, async || {}).await;
+}
+
+/// The same for a stage behind a line, which remembers who sent datagrams until it is cut.
+pub(crate) async fn cleared_behind(line: &Proxy, stage: Stage, server: &NameServer) {
+    cleared_but(stage, server, async || line.cut().await).await;
+}
+
+/// A lease that was granted to somebody who did not hear of it is nobody's, and ends when somebody is there to see that.
+async fn cleared_but(stage: Stage, server: &NameServer, at_last: impl AsyncFn()) {
+    let mut bystander = None;
     stage
         .cleared(async || {
             let left = leftovers(server).await;
-            (!left.is_empty()).then(|| left.join("\n"))
+            if left.is_empty() {
+                bystander = None;
+                at_last().await;
+                return None;
+            }
+            if bystander.is_none() && left.iter().all(|record| record.contains("._lease.")) {
+                bystander = Follower::start(&common::on(server), &everything()).await.ok();
+            }
+            Some(left.join("\n"))
         })
         .await;
 }
