@@ -95,6 +95,8 @@ impl Watchman {
             let began = Instant::now();
             match self.shared.replica.sync(began + self.shared.config.silence_timeout()).await {
                 Ok(()) => self.look_for_silence(),
+                // It was others, on a slow line, that it answered.
+                Err(_) if self.was_heard() => {}
                 Err(error) => {
                     tracing::debug!(zone = %self.shared.replica.origin, %error, "lost the server");
                     self.shared.replica.lose(error);
@@ -134,6 +136,12 @@ impl Watchman {
             self.take_note(swept);
         }
         time::sleep_until(began + REST_MIN).await;
+    }
+
+    /// Whether the server has answered within the time that it may be silent.
+    fn was_heard(&self) -> bool {
+        let answered = self.shared.replica.answered();
+        answered.is_some_and(|answered| answered.elapsed() < self.shared.config.silence_timeout())
     }
 
     /// How often to ask.

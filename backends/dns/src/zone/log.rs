@@ -97,8 +97,6 @@ struct Ahead {
     head: Option<Head>,
     changed: HashMap<Key, Option<Stamped>>,
     ended: HashSet<LeaseId>,
-    /// Of which history it is.
-    history: u64,
 }
 
 impl Log {
@@ -204,6 +202,8 @@ impl Batch<'_> {
                     return self.answer_all(&error.not_applied());
                 }
                 self.is_fresh = true;
+                // The mirror has it all by now, unless the zone is another.
+                self.desk.ahead = Ahead::default();
                 // Refused again and again on the same serial: the zone is another, or the server a secondary that is late.
                 let is_stuck = planned_on.is_some() && planned_on == replica.look(Mirror::serial);
                 if is_stuck && attempt >= 4 && attempt.is_power_of_two() {
@@ -253,7 +253,7 @@ impl Batch<'_> {
 
     fn plan(&mut self, mirror: &Mirror) -> Plan {
         let Desk { projection, ahead } = &mut *self.desk;
-        ahead.trim(mirror, self.shared.replica.history());
+        ahead.trim(mirror);
         if ahead.head.is_none() {
             // Else it is ahead as well, and what the mirror has would set it back.
             projection.follow(mirror);
@@ -308,11 +308,11 @@ impl Ahead {
         self.ended.extend(ended);
     }
 
-    /// Forgets what the mirror has by now, or will never have.
-    fn trim(&mut self, mirror: &Mirror, history: u64) {
+    /// Forgets what the mirror has by now.
+    fn trim(&mut self, mirror: &Mirror) {
         let known = mirror.head().map_or(0, |head| head.number);
-        if self.history != history || self.head.is_some_and(|head| head.number <= known) {
-            *self = Self { history, ..Self::default() };
+        if self.head.is_some_and(|head| head.number <= known) {
+            *self = Self::default();
         }
     }
 }

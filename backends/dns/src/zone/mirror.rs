@@ -86,6 +86,11 @@ impl Mirror {
         self.serial
     }
 
+    /// Whether there are no entries.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn head(&self) -> Option<Head> {
         self.head
     }

@@ -6,7 +6,8 @@
 //! What is known here never goes back. A server whose log ends before what it told before (a secondary that has not
 //! caught up, a zone that was restored from a backup) is an error for a while; if it stays behind, that is the truth from
 //! now on, and the beginning of another history, which ends all leases: in a restored zone they would live on, with the
-//! entries of yesterday. A zone without a log, because it was wiped or somebody took the record away, is what it is.
+//! entries of yesterday. A zone without a log ends before everything if it is empty; if it is not, then somebody took the
+//! record of the log away, and that is all.
 
 use std::{
     sync::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{Error, ErrorKind, Result, Revision};
+use discovery::{Error, ErrorKind, Outcome, Result, Revision};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{RecordType, rdata::TXT},
@@ -37,6 +38,8 @@ use crate::names::Origin;
 
 /// How long a server may be behind what it told before, until that counts as another history.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer that was waited for less than this long is not missing.
+const SILENCE: Duration = Duration::from_secs(1);
 /// About how long to wait before asking a server again that is behind, or busy: at first, and at most.
 const AGAIN: Duration = Duration::from_millis(20);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
@@ -70,6 +73,8 @@ pub(super) struct Replica {
 struct Contact {
     /// When the last question was sent that was answered.
     heard: Option<Instant>,
+    /// When that answer came.
+    answered: Option<Instant>,
     /// Since when the server has been behind.
     behind: Option<Instant>,
     /// Whether the mirror is known not to be what the server has, although their serials are the same.
@@ -153,8 +158,8 @@ impl Replica {
         let outcome = self.catch_up(deadline).await;
         match &outcome {
             Ok(()) => self.heard_at(sent),
-            // It answered, and may soon do so better.
-            Err(trouble) if trouble.is_passing => {}
+            // It answered, and may soon do so better; or had no time to.
+            Err(trouble) if trouble.is_passing || is_hasty(trouble, sent) => {}
             Err(_) => *self.contact() = Contact::default(),
         }
         outcome?;
@@ -180,7 +185,9 @@ impl Replica {
                     // Another history, or one that we know the end of. Its log tells, without a transfer of the whole.
                     let question = message::question(&entry::head_name(&self.origin), RecordType::TXT);
                     let answer = self.server.ask(&question, deadline).await?;
-                    self.check(transfer::head(&answer))?;
+                    if let Some(head) = transfer::head(&answer) {
+                        self.check(Some(head.number))?;
+                    }
                 }
                 is_newer(theirs, serial).then_some(serial)
             }
@@ -206,8 +213,12 @@ impl Replica {
             reader.take(message)
         };
         let transfer = self.server.converse(&request, deadline, take).await;
-        // Nothing was written, whatever became of it.
-        let transfer = transfer.map_err(|error| Trouble { error: error.not_applied(), is_passing })?;
+        let transfer = transfer.map_err(|error| {
+            // A connection that breaks is no outage, if another can be made.
+            is_passing |= error.kind() == ErrorKind::Unavailable && error.outcome() == Outcome::Unknown;
+            // Nothing was written, whatever became of it.
+            Trouble { error: error.not_applied(), is_passing }
+        })?;
         match transfer {
             // Two servers behind one address, and this one does not have yet what the other one told of.
             Transfer::Nothing(_) => Err(Trouble::behind()),
@@ -237,8 +248,10 @@ impl Replica {
     fn take_whole(&self, serial: u32, texts: Vec<Text>, now: Instant) -> Result<(), Trouble> {
         let name = entry::head_name(&self.origin);
         let heads = texts.iter().filter(|(at, _)| *at == name);
-        let head = heads.filter_map(|(_, text): &(_, TXT)| Head::read(text)).max_by_key(|head| head.number);
-        if self.is_behind(head) {
+        let head = heads.filter_map(|(_, text): &(_, TXT)| Head::read(text)).map(|head| head.number).max();
+        let is_empty = !texts.iter().any(|(name, _)| self.origin.is_entry(name));
+        let end = head.or(is_empty.then_some(0));
+        if self.is_behind(end) {
             let mut contact = self.contact();
             let since = *contact.behind.get_or_insert(now);
             if now - since < PATIENCE {
@@ -247,7 +260,7 @@ impl Replica {
             contact.behind = None;
             tracing::warn!(zone = %self.origin, "the zone is another than it was; all leases end");
             self.history.fetch_add(1, Ordering::AcqRel);
-            self.floor.store(head.map_or(0, |head| head.number), Ordering::Release);
+            self.floor.store(head.unwrap_or(0), Ordering::Release);
         }
         self.contact().is_doubted = false;
         let mut mirror = self.mirror();
@@ -259,16 +272,20 @@ impl Replica {
     }
 
     fn check_floor(&self) -> Result<(), Trouble> {
-        let head = self.look(Mirror::head).flatten();
-        self.check(head)?;
-        self.raise_floor(head.map_or(0, |head| head.number));
+        let end = self.look(|mirror| {
+            let head = mirror.head().map(|head| head.number);
+            head.or(mirror.is_empty().then_some(0))
+        });
+        let end = end.flatten();
+        self.check(end)?;
+        self.raise_floor(end.unwrap_or(0));
         Ok(())
     }
 
-    /// Whether a log reaches as far as is known; for a while, it may not.
-    fn check(&self, head: Option<Head>) -> Result<(), Trouble> {
+    /// Whether a log reaches as far as is known; for a while, it may not. What is not known of its end is no reason.
+    fn check(&self, end: Option<u64>) -> Result<(), Trouble> {
         let mut contact = self.contact();
-        if !self.is_behind(head) {
+        if !self.is_behind(end) {
             contact.behind = None;
             return Ok(());
         }
@@ -277,8 +294,8 @@ impl Replica {
         if since.elapsed() < PATIENCE { Err(Trouble::behind()) } else { Ok(()) }
     }
 
-    fn is_behind(&self, head: Option<Head>) -> bool {
-        head.is_some_and(|head| head.number < self.floor())
+    fn is_behind(&self, end: Option<u64>) -> bool {
+        end.is_some_and(|end| end < self.floor())
     }
 
     /// The number of the log that is known to have been reached.
@@ -314,6 +331,11 @@ impl Replica {
         });
     }
 
+    /// When the last answer came, if the server is there.
+    pub(super) fn answered(&self) -> Option<Instant> {
+        self.contact().answered
+    }
+
     /// When the server was last heard, if it is there.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.contact().heard
@@ -321,13 +343,18 @@ impl Replica {
 
     /// Takes in that the server has answered a question.
     fn heard_at(&self, sent: Instant) {
-        let before = self.contact().heard.replace(sent);
+        let now = Instant::now();
+        let before = {
+            let mut contact = self.contact();
+            contact.answered = Some(now);
+            contact.heard.replace(sent)
+        };
         let mut mirror = self.mirror();
         let Some(mirror) = mirror.as_mut() else { return };
         let gap = Duration::from_millis(self.gap.load(Ordering::Relaxed));
         if before.is_none_or(|before| sent.duration_since(before) > gap) {
             // Whoever is silent now may not have been able to speak.
-            mirror.excuse_silence(Instant::now());
+            mirror.excuse_silence(now);
         }
         let revision = mirror.revision();
         self.pulse.send_modify(|pulse| {
@@ -377,6 +404,11 @@ impl Trouble {
             "the server is behind what is known of the zone; is it a secondary, or was the zone restored?";
         Self { error: Error::new(ErrorKind::Unavailable, message).not_applied(), is_passing: true }
     }
+}
+
+/// Whether no answer was waited for long enough to say that there is none.
+fn is_hasty(trouble: &Trouble, sent: Instant) -> bool {
+    trouble.error.kind() == ErrorKind::Timeout && sent.elapsed() < SILENCE
 }
 
 impl From<Error> for Trouble {
