@@ -247,7 +247,7 @@ impl<'a> Search<'a> {
         let mut found = Vec::new();
         for first in (1..REPLICAS_MAX).step_by(REPLICAS as usize) {
             let block = (first..first + REPLICAS).map(async |index| {
-                let spelled = stems.iter().flat_map(|stem| {
+                let spelled = stems.iter().filter_map(|stem| {
                     let separator = if stem.contains('_') { '_' } else { '-' };
                     names::below(&Name::root(), [&*format!("{stem}{separator}{index}")])
                 });
