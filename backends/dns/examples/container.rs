@@ -86,7 +86,11 @@ impl Service {
         let mut words = request.split(' ');
         let status = match (words.next(), words.next()) {
             (Some("GET"), Some(path)) if path == self.path => {
-                if self.well.load(Ordering::Relaxed) { "200 OK" } else { "503 Service Unavailable" }
+                if self.well.load(Ordering::Relaxed) {
+                    "200 OK"
+                } else {
+                    "503 Service Unavailable"
+                }
             }
             (Some("PUT"), Some(state @ ("/well" | "/ill"))) => {
                 self.well.store(state == "/well", Ordering::Relaxed);

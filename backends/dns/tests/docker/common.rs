@@ -1,4 +1,4 @@
-//! What all tests on Docker need: an engine with the image, a project, and somebody in it who follows a service.
+//! What all tests on Docker need: an engine with the image, projects, and somebody in one who follows a service.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +10,24 @@ use std::{
 use discovery_testbed::{Container, Docker, Program, Project, static_binary};
 use tokio::time::{Instant, sleep};
 
-/// A look every 200 ms, if that is decided by Docker's answers being Docker's. Were it decided by their time to live, it
-/// would be every ten minutes.
+/// A look every 200 ms, because the answers are Docker's. If it went by their time to live it would be one in ten minutes.
 pub(crate) const LOCATOR: &str = "dns://?records=a&port=8000&family=4&floor=200ms&ceiling=10m";
+
+/// The pause between two looks.
+pub(crate) const FLOOR: Duration = Duration::from_millis(200);
+
+/// Time for some looks, in which nothing must happen.
+pub(crate) const SOME_LOOKS: Duration = Duration::from_secs(1);
+
+/// A service to follow: replicas that answer a GET of `/database`.
+pub(crate) const DATABASE: &str =
+    "database: { image: container, command: [serve, '8000', /database], scale: 3 }";
+
+/// A server further up that says of every name that there is none, to be used as `dns`; and the network that it is on.
+pub(crate) const UPSTREAM: &str = "upstream: { image: probe, command: [deny], dns: 172.30.0.53, networks: { default: { ipv4_address: 172.30.0.53 } } }";
+pub(crate) const UPSTREAM_DNS: &str = ", dns: 172.30.0.53";
+pub(crate) const UPSTREAM_NETWORK: &str =
+    "networks: { default: { ipam: { config: [{ subnet: 172.30.0.0/24 }] } } }";
 
 /// How long a test waits for what must happen, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -25,28 +40,40 @@ pub(crate) async fn start() -> Option<Docker> {
     Some(docker)
 }
 
-/// Adds the image `probe`, which knows how to be a name server that knows no name.
-pub(crate) async fn with_probe(docker: &Docker) {
+/// One that has the image `probe` too, for [`UPSTREAM`].
+pub(crate) async fn start_with_upstream() -> Option<Docker> {
+    let docker = start().await?;
     let probe = static_binary("discovery-testbed-probe", Program::Bin("probe"), &[]).await.unwrap();
     docker.build_scratch("probe", &probe).await.unwrap();
+    Some(docker)
 }
 
-pub(crate) async fn up<'a>(docker: &'a Docker, name: &str, yaml: &str) -> Project<'a> {
-    let project = docker.compose(name, yaml).unwrap();
+/// A service by the name `name` that follows others; `more` is what else a compose file says of it.
+pub(crate) fn watcher(name: &str, locator: &str, services: &str, more: &str) -> String {
+    let services = services.replace(' ', "', '");
+    format!("{name}: {{ image: container, command: [watch, '{locator}', '{services}']{more} }}")
+}
+
+/// A project that runs; `more` is what its compose file says besides services.
+pub(crate) async fn up<'a>(docker: &'a Docker, name: &str, services: &[&str], more: &str) -> Project<'a> {
+    let yaml = format!("services:\n  {}\n{more}\n", services.join("\n  "));
+    let project = docker.compose(name, &yaml).unwrap();
     project.up().await.unwrap();
     project
 }
 
-/// A service of a compose file that follows others.
-pub(crate) fn watch(locator: &str, services: &str) -> String {
-    let services = services.replace(' ', "', '");
-    format!("{{ image: container, command: [watch, '{locator}', '{services}'] }}")
+/// Leaves a project to the engine, which ends with all that it has. Removing it in order takes seconds; that is for tests
+/// that fail, as these show its logs.
+pub(crate) fn done<'a>(projects: impl IntoIterator<Item = Project<'a>>) {
+    projects.into_iter().for_each(std::mem::forget);
 }
 
-/// Milliseconds since 1970, by the clock that containers have too.
-pub(crate) fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    now.as_millis().try_into().unwrap()
+pub(crate) async fn databases(project: &Project<'_>) -> Vec<Container> {
+    project.containers("database").await.unwrap()
+}
+
+pub(crate) fn addresses(containers: &[Container]) -> BTreeSet<Ipv4Addr> {
+    containers.iter().filter_map(Container::address).collect()
 }
 
 /// Somebody in a container who follows services.
@@ -56,12 +83,22 @@ pub(crate) struct Watcher<'a> {
     service: String,
 }
 
-/// What was heard of a service at a time, and what is known then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was heard of a service, when, and what was known then.
+#[derive(Clone, Debug)]
 pub(crate) struct Heard {
+    /// Milliseconds since 1970. Containers have the clock of the machine.
     pub(crate) at: u64,
     pub(crate) what: String,
     known: BTreeMap<String, (Ipv4Addr, String)>,
+}
+
+/// What became of an action.
+pub(crate) struct Seen {
+    /// From the beginning of the action to the moment at which it was seen.
+    pub(crate) after: Duration,
+    /// How long the action itself took.
+    pub(crate) took: Duration,
+    pub(crate) heard: Heard,
 }
 
 impl<'a> Watcher<'a> {
@@ -74,91 +111,86 @@ impl<'a> Watcher<'a> {
     /// Everything so far.
     pub(crate) async fn heard(&self) -> Vec<Heard> {
         let log = self.project.logs(&self.container).await.unwrap();
-        let own = log.lines().filter_map(|line| {
-            let mut words = line.split(' ');
-            let (at, service, what) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-            (service == self.service).then(|| Heard {
-                at,
-                what: what.to_owned(),
-                known: words.map(|word| parse(word).expect("id=address,status")).collect(),
-            })
-        });
-        own.collect()
+        log.lines().filter_map(|line| Heard::parse(line, &self.service)).collect()
     }
 
-    /// Waits until something is heard at or after `since`, or until it is so since before.
-    pub(crate) async fn until(
-        &self,
-        since: u64,
-        what: &str,
-        mut wanted: impl FnMut(&Heard) -> bool,
-    ) -> Heard {
-        let end = Instant::now() + SOON;
-        loop {
-            let heard = self.heard().await;
-            let mut from = heard.iter().position(|one| one.at >= since).unwrap_or(heard.len());
-            if from == heard.len() {
-                from = from.saturating_sub(1);
-            }
-            if let Some(found) = heard[from..].iter().find(|one| wanted(one)) {
-                return found.clone();
-            }
-            if Instant::now() > end {
-                let log = self.project.logs(&self.container).await.unwrap();
-                panic!("not within {SOON:?}: {what}; since {since}:\n{log}");
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    pub(crate) async fn last(&self) -> Heard {
+        self.heard().await.pop().expect("something was heard")
     }
 
-    /// Does something and waits until it is seen. Prints how long both took.
+    /// Waits until something is as wanted, now or ever.
+    pub(crate) async fn until(&self, what: &str, wanted: impl FnMut(&Heard) -> bool) -> Heard {
+        self.until_since(0, what, wanted).await
+    }
+
+    /// Does something and waits until it is seen, behind its beginning. Prints how long that took.
     pub(crate) async fn sees(
         &self,
         what: &str,
         action: impl Future<Output = io::Result<()>>,
         wanted: impl FnMut(&Heard) -> bool,
-    ) -> Heard {
-        let since = now();
+    ) -> Seen {
+        let (since, begin) = (now(), Instant::now());
         action.await.unwrap();
-        let done = now();
-        let heard = self.until(since, what, wanted).await;
-        println!(
-            "{what}: seen after {} ms; the command took {} ms",
-            heard.at.saturating_sub(since),
-            done - since
-        );
-        heard
+        let took = begin.elapsed();
+        let heard = self.until_since(since, what, wanted).await;
+        let after = Duration::from_millis(heard.at - since);
+        println!("{what}: seen after {after:?}; the command took {took:?}");
+        Seen { after, took, heard }
+    }
+
+    async fn until_since(&self, since: u64, what: &str, mut wanted: impl FnMut(&Heard) -> bool) -> Heard {
+        let end = Instant::now() + SOON;
+        loop {
+            let mut heard = self.heard().await.into_iter().filter(|one| one.at >= since);
+            if let Some(found) = heard.find(&mut wanted) {
+                return found;
+            }
+            assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
-fn parse(word: &str) -> Option<(String, (Ipv4Addr, String))> {
-    let (id, rest) = word.split_once('=')?;
-    let (address, status) = rest.split_once(',')?;
-    let address: SocketAddrV4 = address.parse().ok()?;
-    Some((id.to_owned(), (*address.ip(), status.to_owned())))
-}
-
 impl Heard {
+    /// A line of the example `container` about a service.
+    fn parse(line: &str, about: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let at = words.next()?.parse().ok()?;
+        let what = (words.next()? == about).then(|| words.next()).flatten()?.to_owned();
+        let known = words.map(|word| {
+            let (id, rest) = word.split_once('=')?;
+            let (address, status) = rest.split_once(',')?;
+            let address: SocketAddrV4 = address.parse().ok()?;
+            Some((id.to_owned(), (*address.ip(), status.to_owned())))
+        });
+        Some(Self { at, what, known: known.map(|one| one.expect("id=address,status")).collect() })
+    }
+
     pub(crate) fn ids(&self) -> Vec<&str> {
         self.known.keys().map(String::as_str).collect()
     }
 
-    /// The ids of those with a status.
-    pub(crate) fn with(&self, wanted: &str) -> Vec<&str> {
-        let with = self.known.iter().filter(|(_, (_, status))| status == wanted);
-        with.map(|(id, _)| id.as_str()).collect()
-    }
-
-    pub(crate) fn address(&self, id: &str) -> Option<Ipv4Addr> {
-        self.known.get(id).map(|(address, _)| *address)
+    /// The ids of those that have this status.
+    pub(crate) fn those(&self, wanted: &str) -> Vec<&str> {
+        let those = self.known.iter().filter(|(_, (_, status))| status == wanted);
+        those.map(|(id, _)| id.as_str()).collect()
     }
 
     pub(crate) fn addresses(&self) -> BTreeSet<Ipv4Addr> {
         self.known.values().map(|(address, _)| *address).collect()
     }
+
+    /// Whether each of the containers is an instance by its number, at its own address, and there is nobody else.
+    pub(crate) fn is(&self, containers: &[Container]) -> bool {
+        let expected = containers.iter().filter_map(|one| Some((one.number().to_string(), one.address()?)));
+        let expected: BTreeMap<_, _> = expected.collect();
+        expected == self.known.iter().map(|(id, (address, _))| (id.clone(), *address)).collect()
+    }
 }
 
-/// The addresses of containers on a network, or on the only one.
-pub(crate) fn addresses(containers: &[Container]) -> BTreeSet<Ipv4Addr> {
-    containers.iter().filter_map(Container::address).collect()
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    now.as_millis().try_into().unwrap()
 }
