@@ -352,8 +352,9 @@ impl<'a> Search<'a> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes over what cannot be understood. It comes again with every look, so it is not said loudly.
     fn skip(&self, name: &Name, why: &str) {
-        tracing::warn!(%name, why, "record skipped");
+        tracing::debug!(%name, why, "record skipped");
         self.info.count_skipped();
     }
 }
