@@ -263,10 +263,13 @@ impl<'a> Search<'a> {
     /// The name of the container that has an address.
     async fn container(&self, address: IpAddr) -> Result<Option<String>> {
         let known = self.pointers(&Name::from(address)).await?;
-        Ok(known.iter().find_map(|name| match name.iter().collect::<Vec<_>>()[..] {
-            [container, _network] => str::from_utf8(container).ok().map(str::to_owned),
+        let container = known.iter().find_map(|name| match name.iter().collect::<Vec<_>>()[..] {
+            [container, _network] => Some(container.to_vec()),
+            // The service is what was asked for.
+            [_service, slot, task, _network] if is_task(task) => Some([slot, b"-", task].concat()),
             _ => None,
-        }))
+        });
+        Ok(container.and_then(|name| String::from_utf8(name).ok()))
     }
 
     /// The containers of a service by their own names, in every spelling, until some are missing.
@@ -415,6 +418,11 @@ fn identify(container: Option<&str>, of: &Whose, address: IpAddr) -> Result<Opti
         }
     };
     Ok(id)
+}
+
+/// Whether a label is the id of a task, which a Swarm has in the names of its containers.
+fn is_task(label: &[u8]) -> bool {
+    label.len() == 25 && label.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 /// The id of what has only an address: the address.

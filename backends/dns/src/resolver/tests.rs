@@ -284,6 +284,25 @@ async fn who_joins_the_network_of_a_project_is_not_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tasks_of_a_swarm_are_known_by_their_number_and_id() {
+    let tasks = [
+        ("blue_web.1.h4wchl3nhggml9udpo3p46dyg", "tasks.blue_web", "10.0.4.2"),
+        ("blue_web.2.gwsa4qqejmtlqcqbsaqgij4yd", "tasks.blue_web", "10.0.4.3"),
+        // No task, but a host like any other.
+        ("www.3.example", "tasks.blue_web", "10.0.4.4"),
+    ];
+    let dns = dns("?port=1&records=a", Table::docker("net", &tasks));
+    assert_eq!(
+        found(&dns, "blue/web").await,
+        [
+            "1-h4wchl3nhggml9udpo3p46dyg 10.0.4.2:1",
+            "10-0-4-4 10.0.4.4:1",
+            "2-gwsa4qqejmtlqcqbsaqgij4yd 10.0.4.3:1"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn replicas_are_counted_where_there_is_nothing_but_their_names() {
     let mut table = Table::default();
     for index in [1_u8, 2, 4, 5, 6, 9] {

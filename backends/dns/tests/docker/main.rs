@@ -10,3 +10,4 @@ mod common;
 mod emptied;
 mod networks;
 mod projects;
+mod swarm;
