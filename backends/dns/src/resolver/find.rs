@@ -8,11 +8,12 @@ use std::{
 };
 
 use discovery::{ComposeName, Endpoint, Error, ErrorKind, Info, InstanceId, Result, ServiceName};
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all};
 use hickory_proto::rr::{
     Name, RData, RecordType,
     rdata::{SRV, TXT},
 };
+use tokio::time;
 
 use super::{
     DnsConfig, Family,
@@ -227,19 +228,48 @@ impl<'a> Search<'a> {
 
     /// The containers behind a name: Docker knows which container has an address.
     async fn containers(&self, name: &Name, of: &Whose) -> Result<Vec<Candidate>> {
-        let addresses = self.addresses(name).await?;
-        let found = addresses.iter().map(async |address| {
-            let known = self.pointers(&Name::from(*address)).await?;
-            let container = known.iter().find_map(|name| match name.iter().collect::<Vec<_>>()[..] {
-                [container, _network] => str::from_utf8(container).ok().map(str::to_owned),
-                _ => None,
-            });
-            match identify(container.as_deref(), of, *address)? {
-                Some(id) => self.candidate(id, *address).map(Some),
-                None => Ok(None),
+        let mut found = Vec::new();
+        for (address, container) in self.named(name).await? {
+            if let Some(id) = identify(container.as_deref(), of, address)? {
+                found.push(self.candidate(id, address)?);
             }
+        }
+        Ok(found)
+    }
+
+    /// The addresses of a name, and the container of each, where it has one.
+    ///
+    /// Who ends between two questions has an address and no name any more, or the second question goes further up, where
+    /// nobody may answer. So where a name is not to be had at once, it is looked whether the address still is one.
+    async fn named(&self, name: &Name) -> Result<Vec<(IpAddr, Option<String>)>> {
+        let addresses = self.addresses(name).await?;
+        let patience = self.config.deadline() / 8;
+        let asked = addresses.iter().map(|address| time::timeout(patience, self.container(*address)));
+        let mut asked: Vec<_> = addresses.iter().copied().zip(join_all(asked).await).collect();
+        if asked.iter().any(|(_, container)| !matches!(container, Ok(Ok(Some(_))))) {
+            let still = self.addresses(name).await?;
+            asked.retain(|(address, _)| still.contains(address));
+        }
+        let named = asked.into_iter().map(async |(address, container)| {
+            let container = match container {
+                Ok(container) => container?,
+                Err(_) => self.container(address).await?,
+            };
+            Ok((address, container))
         });
-        Ok(try_join_all(found).await?.into_iter().flatten().collect())
+        try_join_all(named).await
+    }
+
+    /// The name of the container that has an address.
+    async fn container(&self, address: IpAddr) -> Result<Option<String>> {
+        let known = self.pointers(&Name::from(address)).await?;
+        let container = known.iter().find_map(|name| match name.iter().collect::<Vec<_>>()[..] {
+            [container, _network] => Some(container.to_vec()),
+            // The service is what was asked for.
+            [_service, slot, task, _network] if is_task(task) => Some([slot, b"-", task].concat()),
+            _ => None,
+        });
+        Ok(container.and_then(|name| String::from_utf8(name).ok()))
     }
 
     /// The containers of a service by their own names, in every spelling, until some are missing.
@@ -388,6 +418,11 @@ fn identify(container: Option<&str>, of: &Whose, address: IpAddr) -> Result<Opti
         }
     };
     Ok(id)
+}
+
+/// Whether a label is the id of a task, which a Swarm has in the names of its containers.
+fn is_task(label: &[u8]) -> bool {
+    label.len() == 25 && label.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 /// The id of what has only an address: the address.

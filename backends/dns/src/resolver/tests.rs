@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -77,7 +78,7 @@ fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
-fn dns(options: &str, table: Table) -> Dns {
+fn dns(options: &str, table: impl Ask) -> Dns {
     let locator = format!("dns://127.0.0.1{options}").parse().unwrap();
     Dns::asking(DnsConfig::from_locator(&locator).unwrap(), table)
 }
@@ -220,6 +221,40 @@ async fn docker_that_leaves_some_questions_unanswered_is_understood() {
     assert_eq!(looked.ttl, Some(Duration::ZERO), "a time to live of 600 s says nothing");
 }
 
+/// Docker while a container ends: its address is in the first answer, and nothing of it is in any other.
+#[derive(Debug)]
+struct Ending {
+    before: Table,
+    after: Table,
+    /// Whether questions about what is not there are answered.
+    answers: bool,
+    begun: AtomicBool,
+}
+
+#[async_trait]
+impl Ask for Ending {
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer> {
+        let is_first = kind == RecordType::A && name.to_ascii() == "database.blue_default.";
+        if is_first && !self.begun.swap(true, Ordering::Relaxed) {
+            return self.before.ask(name, kind).await;
+        }
+        let answer = self.after.ask(name, kind).await?;
+        let is_there = kind == RecordType::AAAA || !answer.data.is_empty();
+        if is_there || self.answers { Ok(answer) } else { std::future::pending().await }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_between_two_questions_is_not_there() {
+    for answers in [true, false] {
+        let (before, after) =
+            (Table::docker("blue_default", BLUE), Table::docker("blue_default", &BLUE[..1]));
+        let docker = Ending { before, after, answers, begun: AtomicBool::new(false) };
+        let dns = dns("?port=5432&records=a", docker);
+        assert_eq!(found(&dns, "blue/database").await, ["1 10.0.1.1:5432"], "{answers}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn projects_are_apart_on_a_network_that_they_share() {
     let both = [
@@ -246,6 +281,25 @@ async fn who_joins_the_network_of_a_project_is_not_of_it() {
     ];
     let dns = dns("?port=1&records=a", Table::docker("blue_default", &joined));
     assert_eq!(found(&dns, "blue/database").await, ["1 10.0.1.1:1", "named 10.0.1.3:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_of_a_swarm_are_known_by_their_number_and_id() {
+    let tasks = [
+        ("blue_web.1.h4wchl3nhggml9udpo3p46dyg", "tasks.blue_web", "10.0.4.2"),
+        ("blue_web.2.gwsa4qqejmtlqcqbsaqgij4yd", "tasks.blue_web", "10.0.4.3"),
+        // No task, but a host like any other.
+        ("www.3.example", "tasks.blue_web", "10.0.4.4"),
+    ];
+    let dns = dns("?port=1&records=a", Table::docker("net", &tasks));
+    assert_eq!(
+        found(&dns, "blue/web").await,
+        [
+            "1-h4wchl3nhggml9udpo3p46dyg 10.0.4.2:1",
+            "10-0-4-4 10.0.4.4:1",
+            "2-gwsa4qqejmtlqcqbsaqgij4yd 10.0.4.3:1"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
