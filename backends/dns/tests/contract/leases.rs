@@ -124,7 +124,7 @@ async fn of_many_sweepers_nobody_is_told_twice() {
         follower.until("all are gone", |it| it.entries.is_empty()).await;
         assert_eq!((follower.changes.len(), follower.resets), (CROWD, 1), "each once");
         // Somebody has to watch for what is not seen any more to be swept away.
-        emptied(&server).await;
+        emptied(server).await;
     }))
     .await;
 }
