@@ -15,16 +15,17 @@ use crate::{
     stage::{self, cleared_behind, noticed},
 };
 
-/// A cut ends what is under way, and that is asked for again.
+/// A question that is cut off is asked again; a transfer is not, and then that is an outage, which is over at once.
 #[tokio::test]
-async fn a_cut_is_not_noticed() {
+async fn cuts_are_got_over() {
     let Some(server) = bind().await else { return };
     let (line, mut stage) = stage::behind_a_line(&server, STEADY).await;
     for _ in 0..20 {
         line.cut().await;
         soon("to be updated", stage.owner().update_all()).await;
     }
-    // A question that is cut off on its way may be one too many.
+    let truth = stage.wanted();
+    eventually("the owner knows", async || stage.owner().lags_behind(&truth)).await;
     let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
     stage.assert_nobody_left();
@@ -111,6 +112,8 @@ async fn what_was_withdrawn_on_its_way_stays_away() {
     // Time to arrive late.
     sleep(patience).await;
     // So little patience may take a busy machine for an outage.
+    let truth = stage.wanted();
+    eventually("the owner knows", async || stage.owner().lags_behind(&truth)).await;
     let outages = stage.owner().history().outages();
     stage.recovered([outages, 0]).await;
     cleared_behind(&line, stage, &server).await;
