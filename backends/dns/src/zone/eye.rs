@@ -50,6 +50,7 @@ impl Eye {
             is_closed: is_closed.clone(),
             listener: None,
             is_deaf: false,
+            is_slow: false,
             sweep: None,
             sweeping: None,
             let_be: LET_BE,
@@ -78,6 +79,8 @@ struct Watchman {
     listener: Option<Listener>,
     /// Whether it was told that it cannot come in.
     is_deaf: bool,
+    /// Whether the server was too slow the last time.
+    is_slow: bool,
     /// When to sweep, if there is anything to be swept away.
     sweep: Option<Instant>,
     /// What is being swept away.
@@ -94,9 +97,12 @@ impl Watchman {
             self.listen().await;
             let began = Instant::now();
             match self.shared.replica.sync(began + self.shared.config.silence_timeout()).await {
-                Ok(()) => self.look_for_silence(),
-                // It was others, on a slow line, that it answered.
-                Err(_) if self.was_heard() => {}
+                Ok(()) => {
+                    self.is_slow = false;
+                    self.look_for_silence();
+                }
+                // It answers, but not everything in time: that may be so once.
+                Err(_) if self.was_heard() && !self.is_slow => self.is_slow = true,
                 Err(error) => {
                     tracing::debug!(zone = %self.shared.replica.origin, %error, "lost the server");
                     self.shared.replica.lose(error);

@@ -177,6 +177,7 @@ impl Replica {
             Some(serial) if !as_whole => {
                 let question = message::query(&self.origin, RecordType::SOA, self.notify_port());
                 let answer = self.server.ask(&question, deadline).await?;
+                self.contact().answered = Some(Instant::now());
                 let theirs = transfer::serial(&self.origin, &answer)?;
                 if theirs == serial {
                     return self.check_floor();
