@@ -94,6 +94,7 @@ impl Hosts {
 
     /// What an SRV record for the endpoint points at; `None` for what no record can express.
     fn target(&self, endpoint: &Endpoint) -> Option<Name> {
+        #[allow(clippy::single_match_else, reason = "both are what a host may be")]
         match endpoint.host().parse::<IpAddr>() {
             Ok(address) => {
                 self.addresses.iter().find(|(known, _)| *known == address).map(|(_, name)| name.clone())

@@ -265,15 +265,15 @@ impl Signer {
         keys: &[TsigKey],
         message: &[u8],
         now: u64,
-    ) -> Result<Option<Self>, (Flaw, Option<Signature>)> {
+    ) -> Result<Option<Self>, (Flaw, Option<Box<Signature>>)> {
         let signature = Signature::find(message).map_err(|flaw| (flaw, None))?;
         let Some(signature) = signature else { return Ok(None) };
         let Some(key) = keys.iter().find(|key| key.name == signature.key) else {
-            return Err((Flaw::Key, Some(signature)));
+            return Err((Flaw::Key, Some(signature.into())));
         };
         match key.check(message, &signature, &Prior::Nothing, now) {
             Ok(()) => Ok(Some(Self { key: key.clone(), mac: signature.mac, first: true })),
-            Err(flaw) => Err((flaw, Some(signature))),
+            Err(flaw) => Err((flaw, Some(signature.into()))),
         }
     }
 
@@ -573,7 +573,7 @@ mod tests {
             request
         };
         let flaw = |keys: &[TsigKey], message: &[u8]| match Signer::authenticate(keys, message, NOW) {
-            Ok(signer) => panic!("accepted: {signer:?}"),
+            Ok(accepted) => panic!("accepted: {accepted:?}"),
             Err((flaw, _)) => flaw,
         };
         let other = TsigKey::new("disco-key", "b3RoZXI=").unwrap();

@@ -37,3 +37,33 @@ pub(crate) fn resolve(table: &Table, name: &[u8]) -> Option<Name> {
         table.node(&wire).map(|_| wire.as_slice().into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn other_spellings_mean_what_is_there() {
+        let table = table(&[
+            a("1.database.blue.z.", 1),
+            a("database.blue.z.", 1),
+            a("2.node.docker-system.z.", 2),
+            a("3.my-node.docker.z.", 3),
+        ]);
+        for (spelling, expected) in [
+            ("blue-database-1.z.", Some("1.database.blue.z.")),
+            ("blue_database_1.z.", Some("1.database.blue.z.")),
+            ("docker_system_node_2.z.", Some("2.node.docker-system.z.")),
+            ("docker-my-node-3.z.", Some("3.my-node.docker.z.")),
+            ("tasks.database.blue.z.", Some("database.blue.z.")),
+            ("tasks.nothing.z.", None),
+            ("tasks.z.", None),
+            ("blue-database-2.z.", None),
+            ("1-2.z.", None),
+            ("_http.z.", None),
+            ("a--1.z.", None),
+        ] {
+            assert_eq!(super::resolve(&table, &name(spelling)), expected.map(name), "{spelling}");
+        }
+    }
+}

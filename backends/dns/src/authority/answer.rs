@@ -172,3 +172,144 @@ fn shuffled(length: usize, mut visit: impl FnMut(usize) -> bool) -> bool {
         true
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use hickory_proto::op::{Message, ResponseCode};
+
+    use super::super::{testing::*, wire::Rr};
+    use super::*;
+
+    fn ask_of(records: &[Rr], of: &str, kind: u16) -> Message {
+        Ask::query(of, kind).ask(&engine(&zone(records)), Transport::Udp)
+    }
+
+    fn texts(records: &[hickory_proto::rr::Record]) -> Vec<String> {
+        records.iter().map(|rr| format!("{} {} {}", rr.name, rr.record_type(), rr.data)).collect()
+    }
+
+    #[test]
+    fn a_name_without_the_type_is_no_data_and_no_name_is_no_domain() {
+        let records = [a("a.b.z.", 1), a("x.z.", 1)];
+        let cases = [
+            ("a.b.z.", code::A, ResponseCode::NoError, 1),
+            ("A.B.z.", code::A, ResponseCode::NoError, 1),
+            ("a.b.z.", code::TXT, ResponseCode::NoError, 0),
+            ("b.z.", code::A, ResponseCode::NoError, 0),
+            ("c.z.", code::A, ResponseCode::NXDomain, 0),
+            ("c.a.b.z.", code::A, ResponseCode::NXDomain, 0),
+            ("z.", code::NS, ResponseCode::NoError, 1),
+            ("z.", code::SOA, ResponseCode::NoError, 1),
+            ("zz.", code::A, ResponseCode::Refused, 0),
+            (".", code::NS, ResponseCode::Refused, 0),
+        ];
+        for (of, kind, expected, count) in cases {
+            let answer = ask_of(&records, of, kind);
+            assert_eq!(
+                (answer.metadata.response_code, answer.answers.len()),
+                (expected, count),
+                "{of} {kind}"
+            );
+            let is_negative = count == 0 && expected != ResponseCode::Refused;
+            assert_eq!(answer.authorities.len(), usize::from(is_negative), "{of} {kind}");
+            assert_eq!(answer.metadata.authoritative, expected != ResponseCode::Refused, "{of} {kind}");
+        }
+    }
+
+    #[test]
+    fn the_case_of_the_question_is_kept() {
+        let message = Ask::query("a.z.", code::A);
+        let mut raw = message.bytes();
+        raw[13] = b'A';
+        let mut out = Vec::new();
+        engine(&zone(&[a("a.z.", 1)])).handle(&raw, peer(Transport::Udp), &mut out);
+        assert_eq!(out[13], b'A');
+        assert_eq!(Message::from_vec(&out).unwrap().answers.len(), 1);
+    }
+
+    #[test]
+    fn a_chain_is_followed_and_a_circle_ends() {
+        let records = [
+            pointing("a.z.", code::CNAME, "b.z."),
+            pointing("b.z.", code::CNAME, "c.z."),
+            a("c.z.", 1),
+            pointing("out.z.", code::CNAME, "example."),
+            pointing("dead.z.", code::CNAME, "nothing.z."),
+            pointing("r.z.", code::CNAME, "r.z."),
+        ];
+        let answer = ask_of(&records, "a.z.", code::A);
+        assert_eq!(texts(&answer.answers), ["a.z. CNAME b.z.", "b.z. CNAME c.z.", "c.z. A 10.0.0.1"]);
+        assert_eq!(ask_of(&records, "a.z.", code::CNAME).answers.len(), 1);
+        assert_eq!(ask_of(&records, "out.z.", code::A).answers.len(), 1);
+        let dead = ask_of(&records, "dead.z.", code::A);
+        assert_eq!((dead.metadata.response_code, dead.answers.len()), (ResponseCode::NXDomain, 1));
+        assert!(ask_of(&records, "r.z.", code::A).answers.len() <= CHAIN_MAX + 1);
+    }
+
+    #[test]
+    fn who_is_pointed_at_goes_along() {
+        let records = [srv("_h._tcp.z.", 80, "a.z."), a("a.z.", 1), a("a.z.", 2)];
+        let answer = ask_of(&records, "_h._tcp.z.", code::SRV);
+        assert_eq!(texts(&answer.additionals), ["a.z. A 10.0.0.1", "a.z. A 10.0.0.2"]);
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_referred() {
+        let records = [pointing("sub.z.", code::NS, "ns.sub.z."), a("ns.sub.z.", 1)];
+        for of in ["sub.z.", "x.y.sub.z."] {
+            let answer = ask_of(&records, of, code::A);
+            assert!(!answer.metadata.authoritative, "{of}");
+            assert_eq!(texts(&answer.authorities), ["sub.z. NS ns.sub.z."], "{of}");
+            assert_eq!(texts(&answer.additionals), ["ns.sub.z. A 10.0.0.1"], "{of}");
+        }
+    }
+
+    #[test]
+    fn many_are_shuffled_and_cut_to_what_fits() {
+        let records: Vec<_> = (0..200).map(|n| a("many.z.", n)).collect();
+        let engine = engine(&zone(&records));
+        let small = Ask::query("many.z.", code::A);
+        for (ask, max) in [(small.clone(), 512), (small.clone().edns(4096, 0, &[]), 1232)] {
+            let answer = ask.ask(&engine, Transport::Udp);
+            assert!(answer.metadata.truncation);
+            let size = answer.to_vec().unwrap().len();
+            assert!(size <= max && size > max - 60, "{size}");
+        }
+        let whole = small.ask(&engine, Transport::Tcp);
+        assert!(!whole.metadata.truncation);
+        assert_eq!(whole.answers.len(), 200);
+        let firsts: HashSet<_> =
+            (0..50).map(|_| small.ask(&engine, Transport::Tcp).answers[0].data.to_string()).collect();
+        assert!(firsts.len() > 10, "{firsts:?}");
+    }
+
+    #[test]
+    fn any_is_small_by_udp() {
+        let records = [a("a.z.", 1), txt("a.z.", "x")];
+        let engine = engine(&zone(&records));
+        let ask = Ask::query("a.z.", code::ANY);
+        assert_eq!(ask.ask(&engine, Transport::Udp).answers.len(), 1);
+        assert_eq!(ask.ask(&engine, Transport::Tcp).answers.len(), 2);
+    }
+
+    #[test]
+    fn what_we_do_not_do_is_told_by_its_code() {
+        let engine = engine(&zone(&[a("a.z.", 1)]));
+        for (ask, expected) in [
+            (Ask::new(0, "a.z.", code::A, 3), ResponseCode::Refused),
+            (Ask::new(4 << 11, "z.", code::SOA, code::IN), ResponseCode::NotImp),
+            (Ask::new(2 << 11, "z.", code::SOA, code::IN), ResponseCode::NotImp),
+            (Ask::query("a.z.", code::A).edns(1232, 1, &[]), ResponseCode::BADVERS),
+            (Ask::query("a.z.", code::A).edns(1232, 0, &[]).edns(1232, 0, &[]), ResponseCode::FormErr),
+            (Ask::query("a.z.", code::OPT), ResponseCode::FormErr),
+            (Ask::query("z.", code::AXFR), ResponseCode::FormErr),
+        ] {
+            let answer = ask.ask(&engine, Transport::Udp);
+            let high = answer.edns.as_ref().map_or(0, |edns| u16::from(edns.rcode_high()));
+            let low = u16::from(answer.metadata.response_code) & 15;
+            assert_eq!(high << 4 | low, u16::from(expected), "{ask:?}");
+        }
+    }
+}

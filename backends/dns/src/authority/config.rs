@@ -181,7 +181,7 @@ impl ZoneConfig {
             .iter()
             .filter_map(|(record, lease)| Some((Rr::from_library(record)?, *lease)))
             .collect();
-        let table = Table::with_server(soa, (&server).into(), limits)
+        let table = Table::with_server(soa, &(&server).into(), limits)
             .holding(content.iter().map(|(rr, _)| rr.clone()));
         let bounds = Bounds { min: self.lease_min, max: self.lease_max };
         let zone = Zone::new(table, self.shows.is_none(), bounds, self.secondaries);

@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
     /// The answer is in the buffer.
     Answer,
     /// The answer is several messages.
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
 }
 
 /// The zones, and who may do what.
@@ -82,7 +82,7 @@ impl Engine {
         let mut reply = Reply::to(&request, peer.transport, reserved, out);
         let may_write = if self.keys.is_empty() { peer.is_local } else { signer.is_some() };
         match self.carry_out(&request, peer, may_write, &mut reply) {
-            Ok(Some(records)) => return Outcome::Transfer(Transfer::new(&request, records, signer)),
+            Ok(Some(records)) => return Outcome::Transfer(Transfer::new(&request, records, signer).into()),
             Ok(None) => {}
             Err(rcode) => reply.set_rcode(rcode),
         }

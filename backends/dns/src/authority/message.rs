@@ -178,7 +178,9 @@ impl<'a> Request<'a> {
     /// The records of the authority section: what an update does, or the SOA record of an IXFR.
     pub(crate) fn authorities(&self) -> impl Iterator<Item = Raw<'a>> {
         let mut reader = Reader::new(self.raw, self.body);
-        (0..self.answers).for_each(|_| drop(reader.record()));
+        for _ in 0..self.answers {
+            reader.record();
+        }
         (0..self.authorities).map_while(move |_| reader.record())
     }
 

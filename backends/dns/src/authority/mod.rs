@@ -21,6 +21,8 @@ mod message;
 mod notify;
 mod server;
 mod table;
+#[cfg(test)]
+mod testing;
 mod transfer;
 mod update;
 mod view;
@@ -183,7 +185,8 @@ impl AuthorityBuilder {
         for (show, zone) in shows {
             tasks.spawn(view::follow(show, zone));
         }
-        for zone in engine.zones().iter().cloned() {
+        for zone in engine.zones() {
+            let zone = zone.clone();
             let notifier = Notifier::new(zone.clone(), &addresses).await;
             tasks.spawn(notifier.map_err(|error| refused(addresses[0], error))?.run());
             tasks.spawn(async move { zone.keep_leases().await });

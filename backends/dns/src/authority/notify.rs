@@ -28,6 +28,8 @@ const SUBSCRIBERS_MAX: usize = 1024;
 /// How long the first answer is waited for; each time twice as long.
 const PATIENCE: Duration = Duration::from_millis(500);
 const ATTEMPTS: u32 = 5;
+/// How long a secondary is left alone before it is told of the next change. Who asked for it is told at once.
+const REST: Duration = Duration::from_millis(100);
 
 /// Those that asked to be notified, and until when.
 #[derive(Debug, Default)]
@@ -64,14 +66,21 @@ struct Open {
     again: Instant,
 }
 
+/// What somebody knows.
+#[derive(Debug)]
+struct Told {
+    serial: u32,
+    /// When it may be told the next.
+    again: Instant,
+}
+
 /// Notifies all that want to know of a zone.
 #[derive(Debug)]
 pub(crate) struct Notifier {
     zone: Arc<Zone>,
     sockets: Vec<UdpSocket>,
     open: HashMap<SocketAddr, Open>,
-    /// The serial that each one was told last.
-    told: HashMap<SocketAddr, u32>,
+    told: HashMap<SocketAddr, Told>,
 }
 
 impl Notifier {
@@ -95,8 +104,9 @@ impl Notifier {
     pub(crate) async fn run(mut self) {
         let mut serials = self.zone.serials();
         loop {
-            self.tell(Instant::now()).await;
-            let again = self.open.values().map(|open| open.again).min();
+            let serial = self.tell(Instant::now()).await;
+            let later = self.told.values().filter(|told| told.serial != serial).map(|told| told.again);
+            let again = self.open.values().map(|open| open.again).chain(later).min();
             let again = async {
                 match again {
                     Some(at) => sleep_until(at).await,
@@ -111,8 +121,8 @@ impl Notifier {
         }
     }
 
-    /// Sends what is to be sent now.
-    async fn tell(&mut self, now: Instant) {
+    /// Sends what is to be sent now; returns the serial that this is about.
+    async fn tell(&mut self, now: Instant) -> u32 {
         let soa = self.zone.table().soa().clone();
         let serial = super::table::serial_of(&soa);
         let mut targets = self.zone.secondaries().to_vec();
@@ -122,7 +132,13 @@ impl Notifier {
         self.told.retain(|target, _| targets.contains(target));
         for target in targets {
             match self.open.get_mut(&target) {
-                None if self.told.get(&target) == Some(&serial) => continue,
+                None if self
+                    .told
+                    .get(&target)
+                    .is_some_and(|told| told.serial == serial || told.again > now) =>
+                {
+                    continue;
+                }
                 None => {
                     let open = Open { id: fastrand::u16(..), serial, attempts: 1, again: now + PATIENCE };
                     self.open.insert(target, open);
@@ -135,8 +151,8 @@ impl Notifier {
                 }
                 Some(open) => {
                     debug!(%target, zone = ?self.zone.apex(), "no answer to a NOTIFY");
-                    self.told.insert(target, open.serial);
-                    self.open.remove(&target);
+                    let serial = open.serial;
+                    self.finish(target, serial, now);
                     continue;
                 }
             }
@@ -151,14 +167,21 @@ impl Notifier {
                 let _ = socket.send_to(&message, target).await;
             }
         }
+        serial
     }
 
     fn close(&mut self, from: SocketAddr, id: u16) {
-        if self.open.get(&from).is_some_and(|open| open.id == id)
-            && let Some(open) = self.open.remove(&from)
-        {
-            self.told.insert(from, open.serial);
+        if let Some(open) = self.open.get(&from).filter(|open| open.id == id) {
+            let serial = open.serial;
+            self.finish(from, serial, Instant::now());
         }
+    }
+
+    fn finish(&mut self, target: SocketAddr, serial: u32, now: Instant) {
+        self.open.remove(&target);
+        let is_secondary = self.zone.secondaries().contains(&target);
+        let again = if is_secondary { now + REST } else { now };
+        self.told.insert(target, Told { serial, again });
     }
 }
 

@@ -100,7 +100,7 @@ impl Table {
     }
 
     /// A zone with its SOA record and the name of its server.
-    pub(crate) fn with_server(soa: Rr, server: Name, limits: Limits) -> Self {
+    pub(crate) fn with_server(soa: Rr, server: &Name, limits: Limits) -> Self {
         let (apex, ttl) = (soa.name.clone(), soa.ttl);
         let mut table = Self::new(soa, limits);
         table.insert(&apex, code::NS, ttl, server.to_vec().into());
@@ -313,7 +313,7 @@ impl Edit {
 
     /// Replaces the SOA record; ignored unless its serial is newer (RFC 2136, section 3.4.2.2).
     pub(crate) fn set_soa(&mut self, ttl: u32, data: Data) {
-        let newer = Rr { data, ttl, ..(*self.table.soa).clone() };
+        let newer = Rr { ttl, data, ..(*self.table.soa).clone() };
         let serial = serial_of(&newer);
         if is_newer(serial, self.table.serial()) {
             self.replace_soa(newer);
@@ -393,4 +393,128 @@ fn with_serial(soa: &Rr, serial: u32) -> Rr {
         place.copy_from_slice(&serial.to_be_bytes());
     }
     Rr { data: data.into(), ..soa.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::testing::*;
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Add(Rr),
+        Remove(Rr),
+        RemoveSet(Name, u16),
+    }
+
+    fn record() -> impl Strategy<Value = Rr> {
+        let names = prop::sample::select(vec!["z.", "a.z.", "b.a.z.", "c.b.a.z.", "d.z."]);
+        (names, prop::sample::select(vec![code::A, code::TXT]), 1_u32..3, 0_u8..4)
+            .prop_map(|(name, kind, ttl, byte)| rr(name, kind, ttl, &[byte; 4]))
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => record().prop_map(Op::Add),
+            3 => record().prop_map(Op::Remove),
+            1 => record().prop_map(|rr| Op::RemoveSet(rr.name, rr.kind)),
+        ]
+    }
+
+    /// The same with sets of records and nothing clever.
+    fn apply_naively(model: &mut BTreeSet<Rr>, op: &Op) {
+        match op {
+            Op::Add(rr) => {
+                let same = |other: &Rr| other.name == rr.name && other.kind == rr.kind;
+                *model = model
+                    .iter()
+                    .map(
+                        |other| if same(other) { Rr { ttl: rr.ttl, ..other.clone() } } else { other.clone() },
+                    )
+                    .collect();
+                model.insert(rr.clone());
+            }
+            Op::Remove(rr) => {
+                model.retain(|other| (&other.name, other.kind, &other.data) != (&rr.name, rr.kind, &rr.data));
+            }
+            Op::RemoveSet(name, kind) => model.retain(|other| (&other.name, other.kind) != (name, *kind)),
+        }
+    }
+
+    fn apply(edit: &mut Edit, op: &Op) {
+        match op {
+            Op::Add(rr) => edit.add(&rr.name, rr.kind, rr.ttl, rr.data.clone()),
+            Op::Remove(rr) => edit.remove(&rr.name, rr.kind, &rr.data),
+            Op::RemoveSet(name, kind) => edit.remove_set(name, *kind),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_changes_lead_where_they_do_naively(
+            steps in prop::collection::vec(prop::collection::vec(op(), 0..6), 1..12),
+        ) {
+            let mut table = table(&[]);
+            let (mut model, mut past) = (BTreeSet::new(), vec![(table.serial(), BTreeSet::new())]);
+            for ops in &steps {
+                let mut edit = table.edit();
+                for op in ops {
+                    apply(&mut edit, op);
+                    apply_naively(&mut model, op);
+                }
+                let changed = past.last().unwrap().1 != model;
+                let next = edit.finish(&table).unwrap();
+                prop_assert_eq!(next.is_some(), changed, "a serial for each change, and only then");
+                let Some(next) = next else { continue };
+                prop_assert_eq!(next.serial(), table.serial() + 1);
+                table = next;
+                past.push((table.serial(), model.clone()));
+                prop_assert_eq!(content(&table), model.iter().cloned().collect::<Vec<_>>());
+                prop_assert_eq!(table.len(), model.len() + 2);
+            }
+            // A node for every name and all above it, and no other.
+            let names: BTreeSet<Name> = model
+                .iter()
+                .map(|rr| &rr.name)
+                .chain([table.apex()])
+                .flat_map(|name| ancestry(name).filter(|name| name.len() >= 3).map(Name::from))
+                .collect();
+            prop_assert_eq!(table.nodes.keys().cloned().collect::<BTreeSet<_>>(), names);
+            // From every state on, the journal leads to the last one.
+            for (serial, mut replayed) in past.clone() {
+                for step in table.since(serial).into_iter().flatten() {
+                    for rr in &step.removed {
+                        prop_assert!(replayed.remove(rr), "{:?} was there", rr);
+                    }
+                    for rr in &step.added {
+                        prop_assert!(replayed.insert(rr.clone()), "{:?} was not there", rr);
+                    }
+                }
+                prop_assert_eq!(&replayed, &model);
+            }
+        }
+    }
+
+    #[test]
+    fn the_journal_is_bounded_and_a_zone_too() {
+        let (config, _) =
+            super::super::config::ZoneConfig::dynamic("z").serial(u32::MAX - 3).build().unwrap();
+        let mut table = Table { limits: limits(10, 12), ..(**config.table()).clone() };
+        for n in 0..8 {
+            let mut edit = table.edit();
+            edit.add(&name("a.z."), code::A, 1, [10, 0, 0, n][..].into());
+            table = edit.finish(&table).unwrap().unwrap();
+        }
+        assert_eq!(table.serial(), 4, "round it went");
+        assert_eq!(table.since(0).unwrap().count(), 4);
+        assert!(table.since(u32::MAX).is_none(), "too long ago");
+        assert!(table.since(9).is_none(), "from the future");
+        let mut edit = table.edit();
+        edit.add(&name("b.z."), code::A, 1, [10, 0, 0, 9][..].into());
+        assert!(edit.finish(&table).is_err());
+    }
 }

@@ -111,3 +111,65 @@ impl Transfer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::{op::ResponseCode, rr::RecordType};
+
+    use super::super::testing::*;
+    use super::*;
+
+    fn soa(serial: u32) -> Rr {
+        let mut data = vec![0, 0];
+        data.extend(serial.to_be_bytes());
+        data.extend([0; 16]);
+        rr("z.", code::SOA, 0, &data)
+    }
+
+    fn kinds(records: &[hickory_proto::rr::Record]) -> Vec<RecordType> {
+        records.iter().map(hickory_proto::rr::Record::record_type).collect()
+    }
+
+    #[test]
+    fn a_large_zone_goes_in_several_messages() {
+        let records: Vec<_> = (0..5_000).map(|n| txt(&format!("n{n}.z."), "some text")).collect();
+        let zone = zone(&records);
+        let (records, messages) = Ask::query("z.", code::AXFR).transfer(&engine(&zone));
+        assert_eq!(records.len(), 5_000 + 3);
+        assert!(messages > 5, "{messages}");
+        assert_eq!(records[0], records[5_002]);
+        assert_eq!(kinds(&records).iter().filter(|kind| **kind == RecordType::SOA).count(), 2);
+    }
+
+    #[test]
+    fn changes_are_told_step_by_step_as_far_back_as_they_are_known() {
+        let zone = zone(&[a("a.z.", 1), a("b.z.", 1), a("c.z.", 1), a("d.z.", 1)]);
+        let engine = engine(&zone);
+        Ask::update("z.").remove(&a("a.z.", 1)).add(&a("a.z.", 2)).carry_out(&zone);
+        Ask::update("z.").add(&a("a.z.", 3)).carry_out(&zone);
+        let since = |serial| Ask::query("z.", code::IXFR).since(&soa(serial));
+        let (records, _) = since(2).transfer(&engine);
+        let (s, a) = (RecordType::SOA, RecordType::A);
+        assert_eq!(kinds(&records), [s, s, s, a, s], "one step");
+        let (records, _) = since(1).transfer(&engine);
+        assert_eq!(kinds(&records), [s, s, a, s, a, s, s, a, s], "two steps");
+        assert_eq!(kinds(&since(3).transfer(&engine).0), [s], "nothing new");
+        assert_eq!(kinds(&since(7).transfer(&engine).0), [s], "from the future");
+        let (whole, _) = since(u32::MAX - 5).transfer(&engine);
+        assert_eq!(whole.len(), 5 + 3, "nobody knows any more");
+        let without = Ask::query("z.", code::IXFR).ask(&engine, Transport::Tcp);
+        assert_eq!(without.metadata.response_code, ResponseCode::FormErr);
+    }
+
+    #[test]
+    fn by_udp_all_or_the_serial_alone() {
+        let zone = zone(&[]);
+        let engine = engine(&zone);
+        Ask::update("z.").add(&a("a.z.", 1)).carry_out(&zone);
+        let ask = Ask::query("z.", code::IXFR).since(&soa(1));
+        assert_eq!(ask.ask(&engine, Transport::Udp).answers.len(), 5);
+        let many = (0..100).fold(Ask::update("z."), |ask, n| ask.add(&a("b.z.", n)));
+        many.carry_out(&zone);
+        assert_eq!(ask.ask(&engine, Transport::Udp).answers.len(), 1);
+    }
+}

@@ -179,3 +179,151 @@ fn remove_name(edit: &mut Edit, name: &Name) {
         remove_set(edit, name, kind);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::ResponseCode as Code;
+
+    use super::super::{testing::*, wire::Rr};
+    use super::*;
+
+    const NONE: u16 = code::CLASS_NONE;
+    const ANY: u16 = code::CLASS_ANY;
+
+    fn any(name: &str) -> Rr {
+        rr(name, code::ANY, 0, &[])
+    }
+
+    #[test]
+    fn prerequisites_are_checked_in_all_forms() {
+        let zone = zone(&[a("a.z.", 1), a("a.z.", 2), a("x.ent.z.", 1)]);
+        let update = || Ask::update("z.");
+        let has = |rr: &Rr| update().requires(code::IN, rr);
+        for (ask, expected) in [
+            (update().requires(ANY, &any("a.z.")), Code::NoError),
+            (update().requires(ANY, &any("b.z.")), Code::NXDomain),
+            (update().requires(ANY, &any("ent.z.")), Code::NXDomain),
+            (update().requires(ANY, &a("a.z.", 0)), Code::NoError),
+            (update().requires(ANY, &txt("a.z.", "")), Code::NXRRSet),
+            (update().requires(NONE, &rr("b.z.", code::ANY, 0, &[])), Code::NoError),
+            (update().requires(NONE, &rr("a.z.", code::ANY, 0, &[])), Code::YXDomain),
+            (update().requires(NONE, &rr("a.z.", code::TXT, 0, &[])), Code::NoError),
+            (update().requires(NONE, &rr("a.z.", code::A, 0, &[])), Code::YXRRSet),
+            (has(&a("a.z.", 1)).requires(code::IN, &a("a.z.", 2)), Code::NoError),
+            (has(&a("a.z.", 2)).requires(code::IN, &a("a.z.", 1)), Code::NoError),
+            (has(&a("a.z.", 1)), Code::NXRRSet),
+            (has(&a("a.z.", 1)).requires(code::IN, &a("a.z.", 3)), Code::NXRRSet),
+            (has(&a("b.z.", 1)), Code::NXRRSet),
+            (has(&a("a.y.", 1)), Code::NotZone),
+            (update().with(0, ANY, 1, &any("a.z.")), Code::FormErr),
+            (update().with(0, NONE, 0, &a("a.z.", 1)), Code::FormErr),
+            (update().with(0, code::IN, 0, &any("a.z.")), Code::FormErr),
+            (update().with(0, 3, 0, &a("a.z.", 1)), Code::FormErr),
+        ] {
+            assert_eq!(ask.carry_out(&zone), expected, "{ask:?}");
+        }
+        assert_eq!(zone.table().serial(), 1, "nothing has changed");
+    }
+
+    #[test]
+    fn nothing_is_done_unless_all_can_be() {
+        let zone = zone(&[a("a.z.", 1)]);
+        let update = || Ask::update("z.").add(&a("b.z.", 1));
+        for (ask, expected) in [
+            (update().add(&a("a.y.", 1)), Code::NotZone),
+            (update().add(&any("a.z.")), Code::FormErr),
+            (update().add(&rr("a.z.", code::A, 1, &[1])), Code::FormErr),
+            (update().with(1, ANY, 1, &a("a.z.", 1)), Code::FormErr),
+            (update().with(1, NONE, 1, &a("a.z.", 1)), Code::FormErr),
+            (update().with(1, NONE, 0, &any("a.z.")), Code::FormErr),
+            (update().remove_set("a.z.", code::AXFR), Code::FormErr),
+            (update().with(1, 3, 0, &a("a.z.", 1)), Code::FormErr),
+            (update().add(&rr("a.z.", 1000, 1, &vec![0; DATA_MAX + 1])), Code::Refused),
+            (Ask::update("y.").add(&a("a.y.", 1)), Code::NotAuth),
+            (Ask::new(5 << 11, "z.", code::A, code::IN), Code::FormErr),
+            (Ask::new(5 << 11, "z.", code::SOA, 3), Code::NotAuth),
+        ] {
+            assert_eq!(ask.carry_out(&zone), expected, "{ask:?}");
+        }
+        assert_eq!(zone.table().serial(), 1);
+    }
+
+    #[test]
+    fn an_update_is_one_step_and_none_if_nothing_changes() {
+        let zone = zone(&[a("a.z.", 1), a("a.z.", 2), txt("a.z.", "t")]);
+        let serial = || zone.table().serial();
+        let both = Ask::update("z.").remove(&a("a.z.", 1)).add(&a("b.z.", 1)).add(&a("b.z.", 2));
+        assert_eq!(both.carry_out(&zone), Code::NoError);
+        assert_eq!(serial(), 2);
+        assert_eq!(both.carry_out(&zone), Code::NoError);
+        assert_eq!(serial(), 2, "the same again");
+        let back_and_forth =
+            Ask::update("z.").remove_set("b.z.", code::A).add(&a("b.z.", 1)).add(&a("b.z.", 2));
+        back_and_forth.carry_out(&zone);
+        assert_eq!(serial(), 2);
+        Ask::update("z.").add(&Rr { ttl: 9, ..a("b.z.", 1) }).carry_out(&zone);
+        assert_eq!(serial(), 3);
+        assert_eq!(zone.table().set(&name("b.z."), code::A).unwrap().ttl, 9, "that of all the set");
+        Ask::update("z.").remove_set("a.z.", code::ANY).carry_out(&zone);
+        assert!(zone.table().node(&name("a.z.")).is_none());
+        assert_eq!(serial(), 4);
+    }
+
+    #[test]
+    fn the_apex_keeps_what_makes_it_a_zone() {
+        let zone = zone(&[]);
+        let ns = || zone.table().set(&name("z."), code::NS).unwrap().data.len();
+        for ask in [
+            Ask::update("z.").remove_set("z.", code::ANY),
+            Ask::update("z.").remove_set("z.", code::NS),
+            Ask::update("z.").remove_set("z.", code::SOA),
+            Ask::update("z.").remove(&pointing("z.", code::NS, "ns.z.")),
+            Ask::update("z.").remove(zone.table().soa()),
+        ] {
+            assert_eq!(ask.carry_out(&zone), Code::NoError);
+        }
+        assert_eq!((ns(), zone.table().serial()), (1, 1));
+        let two = Ask::update("z.").add(&pointing("z.", code::NS, "other.")).remove(&pointing(
+            "z.",
+            code::NS,
+            "ns.z.",
+        ));
+        two.carry_out(&zone);
+        assert_eq!((ns(), zone.table().serial()), (1, 2));
+    }
+
+    #[test]
+    fn a_serial_may_be_set_forward_only() {
+        let zone = zone(&[]);
+        let soa = |serial: u32| {
+            let mut soa = (**zone.table().soa()).clone();
+            let mut data = soa.data.to_vec();
+            let at = data.len() - 20;
+            data[at..at + 4].copy_from_slice(&serial.to_be_bytes());
+            soa.data = data.into();
+            soa
+        };
+        Ask::update("z.").add(&soa(0)).carry_out(&zone);
+        assert_eq!(zone.table().serial(), 1);
+        Ask::update("z.").add(&soa(10)).add(&a("a.z.", 1)).carry_out(&zone);
+        assert_eq!(zone.table().serial(), 10);
+        Ask::update("z.").add(&soa(u32::MAX)).carry_out(&zone);
+        assert_eq!(zone.table().serial(), 10, "more than half way round is back");
+        assert_eq!(zone.table().since(1).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_alias_is_alone() {
+        let zone = zone(&[a("a.z.", 1), pointing("c.z.", code::CNAME, "a.z.")]);
+        let kinds = |of: &str| -> Vec<u16> {
+            zone.table().node(&name(of)).unwrap().sets().iter().map(|set| set.kind).collect()
+        };
+        Ask::update("z.").add(&pointing("a.z.", code::CNAME, "b.z.")).carry_out(&zone);
+        assert_eq!(kinds("a.z."), [code::A]);
+        Ask::update("z.").add(&a("c.z.", 1)).carry_out(&zone);
+        assert_eq!(kinds("c.z."), [code::CNAME]);
+        Ask::update("z.").add(&pointing("c.z.", code::CNAME, "b.z.")).carry_out(&zone);
+        let target = zone.table().set(&name("c.z."), code::CNAME).unwrap().data.clone();
+        assert_eq!(target.iter().map(|data| &**data).collect::<Vec<_>>(), [&*name("b.z.")]);
+    }
+}

@@ -116,7 +116,7 @@ impl Zone {
         let applied = update::apply(&self.table.load(), request)?;
         let next_before = leases.next();
         if let Some(table) = applied.table {
-            self.forget_removed(&mut leases, &table);
+            Self::forget_removed(&mut leases, &table);
             self.publish(table);
         }
         let asked = request.edns.and_then(|edns| edns.lease);
@@ -160,7 +160,7 @@ impl Zone {
         let _ = self.rewrite(|edit| lease::expire(edit, &due));
         let after = self.table.load();
         if !Arc::ptr_eq(&before, &after) {
-            self.forget_removed(&mut leases, &after);
+            Self::forget_removed(&mut leases, &after);
         }
     }
 
@@ -175,7 +175,7 @@ impl Zone {
     }
 
     /// What the last step removed has no lease any more.
-    fn forget_removed(&self, leases: &mut Leases, table: &Table) {
+    fn forget_removed(leases: &mut Leases, table: &Table) {
         let Some(step) = table.last_step() else { return };
         for rr in &step.removed {
             let is_there = table.set(&rr.name, rr.kind).is_some_and(|set| set.has(&rr.data));

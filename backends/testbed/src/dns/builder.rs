@@ -99,6 +99,14 @@ impl NameServerBuilder {
         self
     }
 
+    /// A secondary of a zone of any server, as [`secondary_of`](Self::secondary_of); the key (hmac-sha256) is what the server
+    /// at `primary` wants to see, its secret in base64.
+    pub fn secondary_at(mut self, primary: SocketAddr, zone: &str, key_name: &str, secret: &str) -> Self {
+        self.key = Some(Key::new(key_name, secret));
+        self.primary = Some(primary);
+        self.zone(zone)
+    }
+
     /// Serves on this port, e.g. because the primary has to know where its secondary will be.
     pub fn port(mut self, port: Port) -> Self {
         self.port = Some(Arc::new(port));

@@ -31,6 +31,11 @@ impl NsUpdate {
         Self::new(server, zone).key(&key.name, &key.secret)
     }
 
+    /// Changes a zone of any server, without a key.
+    pub fn to(server: SocketAddr, zone: &str) -> Self {
+        Self { server, zone: zone.to_owned(), key: None, tcp: false, within: WITHIN }
+    }
+
     /// Sends elsewhere, e.g. to a proxy.
     pub fn server(mut self, server: SocketAddr) -> Self {
         self.server = server;
