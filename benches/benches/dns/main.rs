@@ -88,7 +88,7 @@ fn publication(criterion: &mut Criterion) {
                 (writer, reader)
             });
             comparison.raw(async |rounds| {
-                reader.serial(listener.address().port()).await;
+                reader.follow(&listener).await;
                 let arrival = async |present| {
                     while reader.has(NEWCOMER).await != present {
                         listener.notified().await;
@@ -110,13 +110,13 @@ fn publication(criterion: &mut Criterion) {
                 .await
             });
             comparison.rival("ixfr", async |rounds| {
-                let mut serial = reader.serial(listener.address().port()).await;
+                let mut serial = reader.follow(&listener).await;
                 by_transfer.run(rounds, async || {
                     let began = Instant::now();
                     tokio::join!(writer.create(NEWCOMER), async {
                         loop {
                             listener.notified().await;
-                            if reader.news(&mut serial, NEWCOMER).await {
+                            if reader.news(reader.changes(serial), &mut serial, NEWCOMER).await {
                                 break;
                             }
                         }
@@ -126,7 +126,7 @@ fn publication(criterion: &mut Criterion) {
                     writer.remove(NEWCOMER).await;
                     while serial == gone {
                         listener.notified().await;
-                        reader.news(&mut serial, NEWCOMER).await;
+                        reader.news(reader.changes(serial), &mut serial, NEWCOMER).await;
                     }
                     took
                 })

@@ -161,25 +161,32 @@ impl Raw {
         query.expect("the server is up").answers.iter().any(is_entry)
     }
 
-    /// The serial of the zone; the embedded authority is told to send NOTIFY to that port.
-    pub(crate) async fn serial(&self, notify: u16) -> u32 {
-        let mut message = Message::new(0, MessageType::Query, OpCode::Query);
-        message.add_query(Query::query(self.zone.clone(), RecordType::SOA));
+    /// The serial of the zone from which on `listener` hears of changes. The embedded authority has to be told, with a
+    /// signature; with that the client sends only transfers and updates.
+    pub(crate) async fn follow(&self, listener: &Listener) -> u32 {
+        let soa = self.client.clone().query(self.zone.clone(), DNSClass::IN, RecordType::SOA).await;
+        let mut serial = soa.expect("the server is up").answers.iter().find_map(serial).expect("a SOA record");
+        let mut request = self.changes(serial);
         let mut edns = Edns::new();
-        edns.options_mut().insert(EdnsOption::Unknown(NOTIFY_PORT, notify.to_be_bytes().into()));
-        message.set_edns(edns);
-        let answer = self.client.send(DnsRequest::from(message)).first_answer().await;
-        let answer = answer.expect("the server is up");
-        answer.answers.iter().find_map(serial).expect("a SOA record")
+        let port = listener.address().port();
+        edns.options_mut().insert(EdnsOption::Unknown(NOTIFY_PORT, port.to_be_bytes().into()));
+        request.set_edns(edns);
+        self.news(request, &mut serial, 0).await;
+        serial
     }
 
-    /// What has happened since a serial, which becomes that of now: whether an entry of an instance was added.
-    pub(crate) async fn news(&self, since: &mut u32, n: u64) -> bool {
+    /// A request for what has happened since a serial.
+    pub(crate) fn changes(&self, since: u32) -> Message {
         let mut message = Message::new(0, MessageType::Query, OpCode::Query);
         message.add_query(Query::query(self.zone.clone(), RecordType::IXFR));
-        let soa = SOA::new(self.zone.clone(), self.zone.clone(), *since, 0, 0, 0, 0);
+        let soa = SOA::new(self.zone.clone(), self.zone.clone(), since, 0, 0, 0, 0);
         message.add_authority(Record::from_rdata(self.zone.clone(), 0, RData::SOA(soa)));
-        let mut answer = self.client.send(DnsRequest::from(message));
+        message
+    }
+
+    /// What has happened since a serial, which becomes that of now: whether the entry of an instance was added.
+    pub(crate) async fn news(&self, request: Message, since: &mut u32, n: u64) -> bool {
+        let mut answer = self.client.send(DnsRequest::from(request));
         let (name, mut found, mut records) = (self.name(n), false, 0);
         let mut serials = Vec::new();
         loop {
