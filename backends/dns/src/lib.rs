@@ -58,3 +58,10 @@ pub use crate::{
 pub fn entry_name(zone: &str, key: &Key) -> Result<String> {
     Ok(names::Origin::parse(zone)?.entry(key).to_ascii())
 }
+
+/// For the fuzz targets only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::authority::fuzz::{instances, requests};
+}

@@ -62,10 +62,15 @@ pub(crate) fn of_instance(origin: &Origin, instance: &Instance, ttl: u32) -> Vec
             if let Some(types) = prefixed(&domain, &["_services", "_dns-sd", "_udp"]) {
                 out.ptr(&types, &service);
             }
-            out.ptr(&origin.below(["b", "_dns-sd", "_udp"]), &domain);
+            out.ptr(&list(origin), &domain);
         }
     }
     out.records
+}
+
+/// The name of the records that list all services of a zone (RFC 6763, section 11).
+pub(crate) fn list(origin: &Origin) -> Name {
+    origin.below(["b", "_dns-sd", "_udp"])
 }
 
 /// The hosts of an instance, and the names that SRV records call them by.
@@ -94,17 +99,12 @@ impl Hosts {
 
     /// What an SRV record for the endpoint points at; `None` for what no record can express.
     fn target(&self, endpoint: &Endpoint) -> Option<Name> {
-        #[allow(clippy::single_match_else, reason = "both are what a host may be")]
-        match endpoint.host().parse::<IpAddr>() {
-            Ok(address) => {
-                self.addresses.iter().find(|(known, _)| *known == address).map(|(_, name)| name.clone())
-            }
-            Err(_) => {
-                let mut name = Name::from_ascii(endpoint.host()).ok()?;
-                name.set_fqdn(true);
-                Some(name)
-            }
+        if let Ok(address) = endpoint.host().parse::<IpAddr>() {
+            return self.addresses.iter().find(|(known, _)| *known == address).map(|(_, name)| name.clone());
         }
+        let mut name = Name::from_ascii(endpoint.host()).ok()?;
+        name.set_fqdn(true);
+        Some(name)
     }
 }
 

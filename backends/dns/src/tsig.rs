@@ -277,11 +277,6 @@ impl Signer {
         }
     }
 
-    /// The key that the request was signed with.
-    pub(crate) fn key(&self) -> &TsigKey {
-        &self.key
-    }
-
     /// The most bytes that a signature takes.
     pub(crate) fn size(&self) -> usize {
         // Two names, the head of the record, the stamp, and the longest code.

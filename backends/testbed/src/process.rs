@@ -45,6 +45,8 @@ pub(crate) struct Process {
 struct Running {
     child: Child,
     paused: bool,
+    /// Where in the log its output begins.
+    log_start: usize,
 }
 
 impl Process {
@@ -83,6 +85,7 @@ impl Process {
         if running.is_some() {
             return Err(io::Error::other(format!("{} is already running", self.label)));
         }
+        let log_start = self.log().len();
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.args(&self.args).args(more).current_dir(self.dir.path()).stdin(Stdio::null());
@@ -93,7 +96,7 @@ impl Process {
             let program = Path::new(&self.program).display();
             io::Error::new(error.kind(), format!("cannot run {program} for {}: {error}", self.label))
         })?;
-        *running = Some(Running { child, paused: false });
+        *running = Some(Running { child, paused: false, log_start });
         Ok(())
     }
 
@@ -199,6 +202,12 @@ impl Process {
         fs::read(self.log_path())
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// What the process has printed since it was last started; empty while it is down.
+    pub(crate) fn log_of_this_start(&self) -> String {
+        let start = self.running().as_ref().map(|running| running.log_start);
+        start.and_then(|start| self.log().get(start..).map(str::to_owned)).unwrap_or_default()
     }
 
     /// An error that says what happened and shows the end of the log.

@@ -11,6 +11,11 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) trait Serve {
     fn process(&self) -> &Process;
 
+    /// Whether it has said that it never will serve, although it goes on to run.
+    fn has_given_up(&self) -> bool {
+        false
+    }
+
     /// Fails unless it serves clients. Asked while there is no leader, it may take seconds to find out.
     fn serves(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
@@ -26,6 +31,9 @@ pub(crate) async fn ready(server: &impl Serve) -> io::Result<()> {
     let deadline = Deadline::after(READY_WITHIN);
     while let Err(why) = server.serves().await {
         server.process().check()?;
+        if server.has_given_up() {
+            return Err(server.process().failure(&format!("will not serve ({why})")));
+        }
         if !deadline.wait().await {
             let what = format!("did not serve within {READY_WITHIN:?} ({why})");
             return Err(server.process().failure(&what));

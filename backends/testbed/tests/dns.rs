@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::is_alive;
 use discovery_testbed::{Dig, Dnsmasq, NameServer, NameServerBuilder, NsUpdate};
 
@@ -179,6 +181,26 @@ async fn operations_on_a_server_that_is_down_say_so() {
         assert!(error.contains("connection refused"), "{error}");
         assert!(server.nsupdate().run(&format!("add {WEB}. 60 A 127.0.0.1")).await.is_err());
         assert!(server.reload_zone("", 7).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn records_that_a_server_does_not_like_are_an_error_at_once() {
+    for options in servers() {
+        let bad = "web 60 A nowhere";
+        let Some(server) = options.clone().records("web 60 A 127.0.0.1").start_or_skip().await else {
+            continue;
+        };
+        let begun = Instant::now();
+        let error = options.clone().records(bad).start().await.unwrap_err().to_string();
+        assert!(error.contains("will not serve") && error.contains("zone"), "{error}");
+        let error = server.reload_zone(bad, 7).await.unwrap_err().to_string();
+        assert!(error.contains("zone"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert_eq!(addresses(&server, WEB).await, ["127.0.0.1"]);
+        server.reload_zone("web 60 A 127.0.0.2", 8).await.unwrap();
+        assert_eq!(addresses(&server, WEB).await, ["127.0.0.2"]);
+        server.restart().await.unwrap();
     }
 }
 

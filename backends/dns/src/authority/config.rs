@@ -118,7 +118,7 @@ impl ZoneConfig {
         self
     }
 
-    /// The most records the zone may have: a million. An update beyond that is refused.
+    /// Of a dynamic zone: the most records it may have, a million. An update beyond that is refused.
     pub fn records_max(mut self, records: usize) -> Self {
         self.records_max = records;
         self
@@ -130,7 +130,10 @@ impl ZoneConfig {
         self
     }
 
-    /// A server to be notified of changes (RFC 1996), once more.
+    /// A server to be notified of changes (RFC 1996), once more. It may be out of reach, and is told again then.
+    ///
+    /// BIND takes no zone with more than 100 records of a type at a name, such as the addresses of a large service or the
+    /// list of 101 services, unless its option `max-records-per-type` says so; 0 is no limit.
     pub fn secondary(mut self, address: SocketAddr) -> Self {
         self.secondaries.push(address);
         self
@@ -175,7 +178,8 @@ impl ZoneConfig {
             ttl,
             data: soa_data(&server, &origin.below(["hostmaster"]), serial, ttl),
         };
-        let limits = Limits { records: self.records_max, journal: self.journal_max };
+        let records = if self.shows.is_some() { usize::MAX } else { self.records_max };
+        let limits = Limits { records, journal: self.journal_max };
         let content: Vec<_> = self
             .content
             .iter()

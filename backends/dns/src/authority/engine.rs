@@ -169,3 +169,87 @@ fn subscribe(zone: &Zone, request: &Request<'_>, peer: Peer) {
 pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, ResponseCode};
+
+    use super::super::testing::*;
+    use super::*;
+
+    fn key() -> TsigKey {
+        "disco-key:c2VjcmV0IHNlY3JldCBzZWNyZXQ=".parse().unwrap()
+    }
+
+    fn code_of(engine: &Engine, raw: &[u8], peer: Peer) -> ResponseCode {
+        let mut out = Vec::new();
+        match engine.handle(raw, peer, &mut out) {
+            Outcome::Answer => Message::from_vec(&out).unwrap().metadata.response_code,
+            Outcome::Transfer(_) => ResponseCode::NoError,
+            Outcome::Silence => panic!("no answer"),
+        }
+    }
+
+    #[test]
+    fn who_may_change_and_transfer() {
+        let zone = zone(&[a("a.z.", 1)]);
+        let open = engine(&zone);
+        let closed = Engine::new(vec![zone.clone()], vec![key()]);
+        let here = peer(Transport::Tcp);
+        let far = Peer { is_local: false, ..here };
+        let signed = |ask: &Ask| {
+            let mut raw = ask.bytes();
+            let _ = key().sign_request(&mut raw, unix_time());
+            raw
+        };
+        for ask in [Ask::update("z.").add(&a("b.z.", 1)), Ask::query("z.", code::AXFR)] {
+            let (plain, signed) = (ask.bytes(), signed(&ask));
+            assert_eq!(code_of(&open, &plain, here), ResponseCode::NoError);
+            assert_eq!(code_of(&open, &plain, far), ResponseCode::Refused);
+            assert_eq!(code_of(&open, &signed, here), ResponseCode::NotAuth, "nobody knows that key");
+            assert_eq!(code_of(&closed, &plain, here), ResponseCode::Refused, "there is a key");
+            assert_eq!(code_of(&closed, &signed, far), ResponseCode::NoError);
+        }
+        for engine in [&open, &closed] {
+            assert_eq!(code_of(engine, &Ask::query("a.z.", code::A).bytes(), far), ResponseCode::NoError);
+        }
+    }
+
+    #[test]
+    fn a_change_by_somebody_else_is_not_looked_at() {
+        let zone = zone(&[]);
+        let mut raw = Ask::update("z.").add(&a("b.z.", 1)).bytes();
+        let _ = "disco-key:b3RoZXI=".parse::<TsigKey>().unwrap().sign_request(&mut raw, unix_time());
+        let closed = Engine::new(vec![zone.clone()], vec![key()]);
+        assert_eq!(code_of(&closed, &raw, peer(Transport::Udp)), ResponseCode::NotAuth);
+        assert_eq!(zone.table().serial(), 1);
+    }
+
+    #[test]
+    fn answers_to_signed_requests_are_signed_and_no_longer_for_it() {
+        let records: Vec<_> = (0..2_000).map(|n| txt(&format!("n{n}.z."), &"x".repeat(60))).collect();
+        let many: Vec<_> = (0..200).map(|n| a("many.z.", n)).collect();
+        let zone = zone(&[records, many].concat());
+        let engine = Engine::new(vec![zone], vec![key()]);
+        let mut out = Vec::new();
+        for ask in [Ask::query("many.z.", code::A), Ask::query("many.z.", code::A).edns(4096, 0, &[])] {
+            let mut raw = ask.bytes();
+            let mut verifier = key().sign_request(&mut raw, unix_time());
+            engine.handle(&raw, peer(Transport::Udp), &mut out);
+            verifier.verify(&out, unix_time()).unwrap();
+            assert!(out.len() <= 1232 && Message::from_vec(&out).unwrap().metadata.truncation);
+        }
+        let mut raw = Ask::query("z.", code::AXFR).bytes();
+        let mut verifier = key().sign_request(&mut raw, unix_time());
+        let Outcome::Transfer(mut transfer) = engine.handle(&raw, peer(Transport::Tcp), &mut out) else {
+            panic!("no transfer");
+        };
+        let mut messages = 0;
+        while transfer.next(unix_time, &mut out) {
+            verifier.verify(&out, unix_time()).unwrap();
+            messages += 1;
+        }
+        verifier.finish().unwrap();
+        assert!(messages > 5, "{messages}");
+    }
+}

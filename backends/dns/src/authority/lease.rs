@@ -99,7 +99,7 @@ mod tests {
     };
     use tokio::time::{advance, sleep};
 
-    use super::super::{message::Transport, testing::*};
+    use super::super::{message::Transport, testing::*, wire::code};
     use super::*;
 
     fn granted(answer: &Message) -> Vec<u8> {
@@ -193,16 +193,5 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         assert_eq!((seen, leases.ends.len(), leases.queue.len()), (2_500, 0, 0));
-    }
-
-    #[test]
-    fn the_record_of_a_lease_is_known_by_its_name() {
-        let key = |text: &str, kind| Key { name: name(text), kind, data: [0][..].into() };
-        let table = table(&[]);
-        assert!(is_lease(&table, &key("7._lease.z.", code::TXT)));
-        for (text, kind) in [("7._lease.z.", code::A), ("_lease.z.", code::TXT), ("a.7._lease.z.", code::TXT)]
-        {
-            assert!(!is_lease(&table, &key(text, kind)), "{text}");
-        }
     }
 }

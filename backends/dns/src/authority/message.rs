@@ -29,8 +29,6 @@ const OPTION_NOTIFY: u16 = 65011;
 pub(crate) enum OpCode {
     Query,
     Update,
-    /// Nothing that we do.
-    Other,
 }
 
 /// Response codes (RFC 6895, section 2.3).
@@ -79,7 +77,6 @@ pub(crate) struct Edns {
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     raw: &'a [u8],
-    flags: u16,
     pub(crate) opcode: OpCode,
     /// Name, type and class of the one question, or of the zone of an update.
     pub(crate) name: NameBuf,
@@ -127,7 +124,6 @@ impl<'a> Request<'a> {
         let Some((name, kind, class)) = question(&mut reader) else { return Err(malformed) };
         let mut request = Self {
             raw,
-            flags,
             opcode,
             name,
             kind,
@@ -290,11 +286,6 @@ impl<'o> Reply<'o> {
         let mut reply = Self::bare(request, out);
         reply.limit = limit;
         reply
-    }
-
-    /// Makes it no longer than that.
-    pub(crate) fn set_limit(&mut self, limit: usize) {
-        self.limit = self.limit.min(limit);
     }
 
     pub(crate) fn set_rcode(&mut self, rcode: Rcode) {

@@ -9,6 +9,14 @@
 //! view (follows a Discovery) -> zone          notify (tells secondaries) -> zone
 //! ```
 //!
+//! The sockets and the messages are our own, not those of `hickory-server`: signatures are made of the bytes as they are
+//! sent, a transfer has to wait for who does not read, the port has to be free once the handle is dropped, and nothing may
+//! panic, also not in a task of a library. What comes in is read with bounds on everything by `wire` and `message`, which
+//! the fuzz targets drive through `engine`; answers are copied together from records that are kept as on the wire.
+//!
+//! Large answers to small questions: by UDP never more than 1232 bytes (512 without EDNS), one set only for ANY (RFC 8482),
+//! no list of name servers and no record of other zones. There is no limit on the rate of answers, as in BIND by default.
+//!
 //! Everybody may ask. Transfers and updates need one of the keys; without keys they are for programs on the same
 //! machine, on a listener that only they can reach.
 
@@ -16,6 +24,9 @@ mod alias;
 mod answer;
 mod config;
 mod engine;
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "the fuzz targets reach it")]
+pub(crate) mod fuzz;
 mod lease;
 mod message;
 mod notify;

@@ -1,13 +1,13 @@
 //! Sockets: UDP, several per address, and TCP.
 //!
-//! The tasks hold their sockets only while they are polled; in between only the handle does. So when the handle is
-//! dropped the ports are free at once, whenever the runtime gets round to ending the tasks.
+//! Handle and tasks share the sockets, and whoever drops the handle closes them: the ports are free at once, whenever the
+//! runtime gets round to ending the tasks.
 
 use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,12 +38,45 @@ const PORT_ATTEMPTS: usize = 32;
 /// How much a UDP socket may hold that has come in and was not looked at.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// The sockets of one address.
+/// A socket that its task uses and that is closed from outside. Locked for one call that does not wait, so closing it takes
+/// no longer than such a call.
+#[derive(Debug)]
+struct Shared<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Shared<T> {
+    fn new(socket: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(socket))))
+    }
+
+    /// Calls `call` with the socket; `None` if it is closed.
+    fn with<R>(&self, call: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(call)
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The sockets of one address, closed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
     address: SocketAddr,
-    udp: Vec<Arc<UdpSocket>>,
-    tcp: Arc<TcpListener>,
+    udp: Vec<Shared<UdpSocket>>,
+    tcp: Shared<TcpListener>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.udp.iter().for_each(Shared::close);
+        self.tcp.close();
+    }
 }
 
 impl Listener {
@@ -66,9 +99,9 @@ impl Listener {
         // The first one alone, so that a port of somebody else's is not shared.
         drop(bind_udp(address, Sharing::Alone)?);
         let udp = (0..count.max(1))
-            .map(|_| bind_udp(address, Sharing::Siblings).map(Arc::new))
+            .map(|_| bind_udp(address, Sharing::Siblings).map(Shared::new))
             .collect::<io::Result<_>>()?;
-        Ok(Self { address, udp, tcp: Arc::new(tcp) })
+        Ok(Self { address, udp, tcp: Shared::new(tcp) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -79,9 +112,9 @@ impl Listener {
     pub(crate) fn serve(&self, engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
         let is_loopback = self.address.ip().to_canonical().is_loopback();
         for socket in &self.udp {
-            tasks.spawn(serve_udp(Arc::downgrade(socket), engine.clone(), is_loopback));
+            tasks.spawn(serve_udp(socket.clone(), engine.clone(), is_loopback));
         }
-        tasks.spawn(serve_tcp(Arc::downgrade(&self.tcp), engine.clone(), is_loopback));
+        tasks.spawn(serve_tcp(self.tcp.clone(), engine.clone(), is_loopback));
     }
 }
 
@@ -118,7 +151,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn serve_udp(socket: Weak<UdpSocket>, engine: Arc<Engine>, is_loopback: bool) {
+async fn serve_udp(socket: Shared<UdpSocket>, engine: Arc<Engine>, is_loopback: bool) {
     let mut input = vec![0; usize::from(u16::MAX)];
     let mut output = Vec::with_capacity(2048);
     loop {
@@ -132,32 +165,34 @@ async fn serve_udp(socket: Weak<UdpSocket>, engine: Arc<Engine>, is_loopback: bo
         let is_local = is_loopback && address.ip().to_canonical().is_loopback();
         let peer = Peer { address, transport: Transport::Udp, is_local };
         if let Outcome::Answer = engine.handle(&input[..length], peer, &mut output) {
-            let Some(socket) = socket.upgrade() else { return };
             // A full buffer loses it, as the network may.
-            let _ = socket.try_send_to(&output, address);
+            socket.with(|socket| drop(socket.try_send_to(&output, address)));
         }
     }
 }
 
 /// The next message; `None` once the socket is gone.
 fn receive(
-    socket: &Weak<UdpSocket>,
+    socket: &Shared<UdpSocket>,
     context: &mut Context<'_>,
     input: &mut [u8],
 ) -> Poll<Option<io::Result<(usize, SocketAddr)>>> {
-    let Some(socket) = socket.upgrade() else { return Poll::Ready(None) };
     let mut buffer = ReadBuf::new(input);
-    let received = socket.poll_recv_from(context, &mut buffer);
-    received.map(|address| Some(address.map(|address| (buffer.filled().len(), address))))
+    match socket.with(|socket| socket.poll_recv_from(context, &mut buffer)) {
+        Some(received) => {
+            received.map(|address| Some(address.map(|address| (buffer.filled().len(), address))))
+        }
+        None => Poll::Ready(None),
+    }
 }
 
-async fn serve_tcp(listener: Weak<TcpListener>, engine: Arc<Engine>, is_loopback: bool) {
+async fn serve_tcp(listener: Shared<TcpListener>, engine: Arc<Engine>, is_loopback: bool) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let Ok(seat) = seats.clone().acquire_owned().await else { return };
-        let accepted = poll_fn(|context| match listener.upgrade() {
-            Some(listener) => listener.poll_accept(context).map(Some),
+        let accepted = poll_fn(|context| match listener.with(|listener| listener.poll_accept(context)) {
+            Some(accepted) => accepted.map(Some),
             None => Poll::Ready(None),
         });
         match accepted.await {

@@ -41,6 +41,8 @@ pub(crate) fn apply(table: &Table, request: &Request<'_>) -> Result<Applied, Rco
             Change::RemoveName(name) => remove_name(&mut edit, &name),
         }
     }
+    // Not those that the same update took out again.
+    asked.retain(|key| edit.table().set(&key.name, key.kind).is_some_and(|set| set.has(&key.data)));
     let table = edit.finish(table).map_err(|_| Rcode::Refused)?;
     Ok(Applied { table, asked })
 }

@@ -45,7 +45,7 @@ pub(crate) async fn follow(show: Show, zone: Arc<Zone>) {
 
 async fn follow_watch(show: &Show, zone: &Zone, shown: &mut Shown) -> Result<std::convert::Infallible> {
     let mut events = show.discovery.watch(show.scope.clone()).ready_chunks(EVENTS_MAX);
-    let mut expires = None::<Instant>;
+    let (mut is_stale, mut expires) = (false, None::<Instant>);
     loop {
         let next = match expires {
             Some(at) => timeout_at(at, events.next()).await,
@@ -62,23 +62,24 @@ async fn follow_watch(show: &Show, zone: &Zone, shown: &mut Shown) -> Result<std
             return Err(discovery::Error::new(discovery::ErrorKind::Closed, "the watch has ended"));
         }
         let events: Vec<Event> = events.into_iter().collect::<Result<_>>()?;
-        if zone.change(|edit| events.iter().for_each(|event| shown.take(event, edit))).is_err() {
-            warn!(zone = %show.origin, "more records than the zone may have; raise its limit");
-            return Err(discovery::Error::new(discovery::ErrorKind::Other, "the zone is full"));
-        }
+        zone.change(|edit| events.iter().for_each(|event| shown.take(event, edit)));
         for event in &events {
             match event {
-                // What is known is told, even while it may be old.
-                Event::Reset(_) if expires.is_none() => zone.set_ttl_max(show.ttl.max(1)),
+                Event::Reset(_) if !is_stale => zone.set_ttl_max(show.ttl.max(1)),
                 Event::Live => {
-                    expires = None;
-                    zone.set_ttl_max(show.ttl.max(1));
+                    (is_stale, expires) = (false, None);
+                    if shown.is_known {
+                        zone.set_ttl_max(show.ttl.max(1));
+                    }
                 }
-                Event::Stale(_) if shown.is_known => {
-                    expires = show.stale_for.map(|bound| Instant::now() + bound);
-                    zone.set_ttl_max(show.stale_ttl.max(1));
+                Event::Stale(_) => {
+                    is_stale = true;
+                    if shown.is_known {
+                        expires = show.stale_for.map(|bound| Instant::now() + bound);
+                        zone.set_ttl_max(show.stale_ttl.max(1));
+                    }
                 }
-                Event::Reset(_) | Event::Stale(_) | Event::Delta { .. } => {}
+                Event::Reset(_) | Event::Delta { .. } => {}
             }
         }
     }
@@ -149,4 +150,82 @@ impl Shown {
 
 fn key_of(rr: &Rr) -> Key {
     Key { name: rr.name.clone(), kind: rr.kind, data: rr.data.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use discovery::{InstanceId, Revision, Status};
+    use proptest::prelude::*;
+
+    use super::super::testing::{content, zone};
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct Step {
+        service: u8,
+        id: u8,
+        /// `None` to take it away.
+        put: Option<(u8, u8, bool)>,
+        is_reset: bool,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let put = prop::option::weighted(0.7, (0_u8..3, 0_u8..3, any::<bool>()));
+        (0_u8..2, 0_u8..4, put, prop::bool::weighted(0.2)).prop_map(|(service, id, put, is_reset)| Step {
+            service,
+            id,
+            put,
+            is_reset,
+        })
+    }
+
+    fn change(step: &Step) -> Change {
+        let builder = Instance::builder(format!("eu1/s{}", step.service).parse().unwrap())
+            .id(InstanceId::from_bits(step.id.into()));
+        let (host, port, is_up) = step.put.unwrap_or_default();
+        let instance = builder
+            .endpoint("http", &format!("10.0.0.{host}"), 80 + u16::from(port))
+            .endpoint("admin", "admin.example", 90)
+            .status(if is_up { Status::Up } else { Status::Draining })
+            .build()
+            .unwrap();
+        match step.put {
+            Some(_) => Change::Put(Arc::new(instance)),
+            None => Change::Remove(instance.key().clone()),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_shown_is_what_is_there(steps in prop::collection::vec(step(), 1..40)) {
+            let zone = zone(&[]);
+            let origin = Origin::parse("z").unwrap();
+            let mut shown = Shown::new(origin.clone(), 5);
+            let mut truth = Snapshot::default();
+            for (n, step) in steps.iter().enumerate() {
+                let revision = Revision(u64::try_from(n).unwrap() + 1);
+                let change = change(step);
+                truth.apply(revision, std::slice::from_ref(&change));
+                let event = if step.is_reset {
+                    Event::Reset(truth.clone())
+                } else {
+                    Event::Delta { revision, changes: [change].into() }
+                };
+                zone.change(|edit| shown.take(&event, edit));
+                let fresh: BTreeSet<Rr> = truth
+                    .iter()
+                    .flat_map(|instance| records::of_instance(&origin, instance, 5))
+                    .filter_map(|record| Rr::from_library(&record))
+                    .collect();
+                prop_assert_eq!(content(&zone.table()), fresh.into_iter().collect::<Vec<_>>());
+            }
+            let last: usize = shown.counts.values().sum();
+            let all: usize = truth.iter().map(|instance| records::of_instance(&origin, instance, 5).len()).sum();
+            prop_assert_eq!(last, all);
+        }
+    }
 }

@@ -289,18 +289,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Behind the name that starts here.
-    pub(crate) fn skip_name(&mut self) -> Option<()> {
-        loop {
-            match self.u8()? {
-                0 => return Some(()),
-                length @ 1..=63 => self.bytes(length.into())?,
-                0xc0.. => return self.bytes(1).map(|_| ()),
-                _ => return None,
-            };
-        }
-    }
-
     /// The next record.
     pub(crate) fn record(&mut self) -> Option<Raw<'a>> {
         let name = self.name()?;

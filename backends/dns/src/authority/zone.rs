@@ -20,7 +20,7 @@ use super::{
     lease::{self, Bounds, Leases},
     message::{LeaseOption, Rcode, Request},
     notify::Subscribers,
-    table::{Edit, Table, TooLarge},
+    table::{Edit, Table},
     update,
     wire::Name,
 };
@@ -128,10 +128,10 @@ impl Zone {
         Ok(granted)
     }
 
-    /// Changes the content of a zone that shows something else.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Edit)) -> Result<(), TooLarge> {
+    /// Changes the content of a zone that shows something else. What it shows is as much as it is: nothing is too large.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Edit)) {
         let _writer = self.lock();
-        self.rewrite(change)
+        self.rewrite(change);
     }
 
     /// Removes records whose lease has ended, for as long as it is polled.
@@ -156,22 +156,21 @@ impl Zone {
         let mut leases = self.lock();
         let due = leases.take_due(now);
         let before = self.table.load_full();
-        // It only removes, so it never is too large.
-        let _ = self.rewrite(|edit| lease::expire(edit, &due));
+        self.rewrite(|edit| lease::expire(edit, &due));
         let after = self.table.load();
         if !Arc::ptr_eq(&before, &after) {
             Self::forget_removed(&mut leases, &after);
         }
     }
 
-    fn rewrite(&self, change: impl FnOnce(&mut Edit)) -> Result<(), TooLarge> {
+    fn rewrite(&self, change: impl FnOnce(&mut Edit)) {
         let table = self.table.load();
         let mut edit = table.edit();
         change(&mut edit);
-        if let Some(next) = edit.finish(&table)? {
+        // Who gets here only removes, or has no limit.
+        if let Ok(Some(next)) = edit.finish(&table) {
             self.publish(next);
         }
-        Ok(())
     }
 
     /// What the last step removed has no lease any more.

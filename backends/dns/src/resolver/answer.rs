@@ -182,7 +182,7 @@ mod tests {
     fn answer(message: &Message) -> Answer {
         match said(message).unwrap() {
             Said::Answer(answer) => answer,
-            other => panic!("{other:?}"),
+            other @ Said::Elsewhere { .. } => panic!("{other:?}"),
         }
     }
 

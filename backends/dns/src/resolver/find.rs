@@ -247,7 +247,7 @@ impl<'a> Search<'a> {
         let mut found = Vec::new();
         for first in (1..REPLICAS_MAX).step_by(REPLICAS as usize) {
             let block = (first..first + REPLICAS).map(async |index| {
-                let spelled = stems.iter().flat_map(|stem| {
+                let spelled = stems.iter().filter_map(|stem| {
                     let separator = if stem.contains('_') { '_' } else { '-' };
                     names::below(&Name::root(), [&*format!("{stem}{separator}{index}")])
                 });
@@ -352,8 +352,9 @@ impl<'a> Search<'a> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes over what cannot be understood. It comes again with every look, so it is not said loudly.
     fn skip(&self, name: &Name, why: &str) {
-        tracing::warn!(%name, why, "record skipped");
+        tracing::debug!(%name, why, "record skipped");
         self.info.count_skipped();
     }
 }

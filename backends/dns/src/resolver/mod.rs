@@ -27,7 +27,7 @@ use discovery::{
     Backend, Capabilities, Delivery, Error, ErrorKind, Info, Leases, Locator, Registrar, Result, Resume,
     Revision, Scope, ServiceName, Snapshot, Updates, kv::Kv,
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use tokio::time;
 
 pub use self::config::{DnsConfig, DnsConfigBuilder, Family, Probe, Records};
@@ -166,11 +166,11 @@ impl Look for Resolver {
                 format!("no answer for {scope} within the deadline of {deadline:?}"),
             ))
         })?;
+        let probes = join_all(found.iter().map(|(_, found)| self.probes.check(&found.listed))).await;
         let mut looked = Looked::default();
-        for (service, found) in found {
+        for ((service, found), is_up) in found.iter().zip(&probes) {
             looked.ttl = looked.ttl.into_iter().chain(found.ttl).min();
-            let is_up = self.probes.check(&found.listed).await;
-            looked.instances.extend(candidate::instances(&service, &found.listed, &is_up)?);
+            looked.instances.extend(candidate::instances(service, &found.listed, is_up)?);
         }
         Ok(looked)
     }

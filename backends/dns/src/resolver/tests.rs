@@ -30,12 +30,12 @@ impl Table {
     fn of(records: impl IntoIterator<Item = Record>) -> Self {
         let mut table = Self::default();
         for record in records {
-            table.add(record.name, record.data);
+            table.add(&record.name, record.data);
         }
         table
     }
 
-    fn add(&mut self, name: Name, data: RData) {
+    fn add(&mut self, name: &Name, data: RData) {
         let known = self.records.entry((name.to_lowercase(), data.record_type())).or_default();
         if !known.contains(&data) {
             known.push(data);
@@ -49,11 +49,11 @@ impl Table {
             let address: std::net::Ipv4Addr = address.parse().unwrap();
             for alias in aliases.split(' ').chain([*container]) {
                 for text in [format!("{alias}."), format!("{alias}.{network}.")] {
-                    table.add(name(&text), RData::A(A(address)));
+                    table.add(&name(&text), RData::A(A(address)));
                 }
             }
             let pointer = PTR(name(&format!("{container}.{network}.")));
-            table.add(Name::from(IpAddr::V4(address)), RData::PTR(pointer));
+            table.add(&Name::from(IpAddr::V4(address)), RData::PTR(pointer));
         }
         table
     }
@@ -175,8 +175,8 @@ async fn targets_of_any_name_have_ids_that_stay() {
     for (target, port) in
         [("cart-0.cart.disco.test.", 80), ("Big_Host.example.", 80), ("big_host.example.", 81)]
     {
-        table.add(service.clone(), RData::SRV(SRV::new(0, 1, port, name(target))));
-        table.add(name(target), RData::A(A::new(10, 0, 0, 1)));
+        table.add(&service, RData::SRV(SRV::new(0, 1, port, name(target))));
+        table.add(&name(target), RData::A(A::new(10, 0, 0, 1)));
     }
     let dns = dns("/disco.test", table);
     let ids = found(&dns, "cart").await;
@@ -189,7 +189,7 @@ async fn targets_of_any_name_have_ids_that_stay() {
 #[tokio::test]
 async fn decidedly_no_service_is_none() {
     let mut table = Table::default();
-    table.add(name("_http._tcp.cart.disco.test."), RData::SRV(SRV::new(0, 0, 0, Name::root())));
+    table.add(&name("_http._tcp.cart.disco.test."), RData::SRV(SRV::new(0, 0, 0, Name::root())));
     assert!(find(&dns("/disco.test", table), "cart").await.is_empty());
 }
 
@@ -257,7 +257,7 @@ async fn replicas_are_counted_where_there_is_nothing_but_their_names() {
             ["_", "-"][usize::from(index) % 2],
             ["_", "-"][usize::from(index) % 2]
         );
-        table.add(name(&container), RData::A(A::new(10, 0, 3, index)));
+        table.add(&name(&container), RData::A(A::new(10, 0, 3, index)));
     }
     let ids: Vec<_> = find(&dns("?port=1&records=a", table), "blue/web")
         .await
@@ -302,7 +302,7 @@ proptest! {
     #[test]
     fn what_a_zone_of_ours_says_is_what_is_found(instance in any_instance()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let found = runtime.block_on(async { find(&dns("/disco.test", zone(&[instance.clone()])), "eu1/prod/cart").await });
+        let found = runtime.block_on(async { find(&dns("/disco.test", zone(std::slice::from_ref(&instance))), "eu1/prod/cart").await });
         prop_assert_eq!(found.iter().map(|one| (**one).clone()).collect::<Vec<_>>(), [instance]);
     }
 }

@@ -153,10 +153,13 @@ mod tests {
     const PACE: Pace =
         Pace { floor: Duration::from_secs(1), ceiling: Duration::from_secs(30), jitter: 0.0, misses: 2 };
 
-    /// Sees what it is told to; then always the last of it. `None` is an outage.
+    /// Ids, and a time to live in seconds; none in an outage.
+    type Sight = Option<(Vec<u32>, u64)>;
+
+    /// Sees what it is told to; then always the last of it.
     #[derive(Debug)]
     struct Scripted {
-        script: Mutex<VecDeque<Option<(Vec<u32>, u64)>>>,
+        script: Mutex<VecDeque<Sight>>,
         looks: Mutex<Vec<Instant>>,
     }
 

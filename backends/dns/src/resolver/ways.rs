@@ -55,16 +55,15 @@ impl Way {
 /// All ways to a service, the best first.
 pub(crate) fn ways(config: &DnsConfig, service: &ServiceName) -> Vec<Way> {
     let mut ways = Vec::new();
-    match config.domain() {
-        Some(domain) => plain(config, service, domain, &mut ways),
-        None => {
-            for domain in config.search() {
-                plain(config, service, domain, &mut ways);
-            }
-            if with_addresses(config) {
-                compose(service, &mut ways);
-            }
-        }
+    if let Some(domain) = config.domain() {
+        plain(config, service, domain, &mut ways);
+        return ways;
+    }
+    for domain in config.search() {
+        plain(config, service, domain, &mut ways);
+    }
+    if with_addresses(config) {
+        compose(service, &mut ways);
     }
     ways
 }
@@ -99,9 +98,10 @@ fn plain(config: &DnsConfig, service: &ServiceName, domain: &Name, ways: &mut Ve
         if single.is_some() && may_be_docker {
             ways.extend(below(&own, ["tasks"]).into_iter().flat_map(containers));
         }
-        match may_be_docker {
-            true => ways.extend(containers(own)),
-            false => ways.push(Way::Addresses { name: own }),
+        if may_be_docker {
+            ways.extend(containers(own));
+        } else {
+            ways.push(Way::Addresses { name: own });
         }
     }
 }

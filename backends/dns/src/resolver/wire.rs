@@ -37,7 +37,7 @@ use super::{
 };
 
 /// How many questions are under way at a time. More than the client library has on one TCP connection would fail there.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 128;
 /// How many hops a chain of aliases may have from message to message.
 const HOPS: usize = 8;
 

@@ -10,6 +10,8 @@
 //! follows, in strings of up to 255 bytes. One whose name does not tell its key has that in front of the value. A TXT
 //! record that somebody wrote by hand is a value and nothing else: its revision is a digest of it.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use discovery::{LeaseId, Revision, kv::Key};
 use hickory_proto::rr::{Name, RData, Record, rdata::TXT};
@@ -18,6 +20,8 @@ use crate::names::Origin;
 
 /// The most bytes of a string.
 const STRING_MAX: usize = 255;
+/// Numbers of the log are below this one; anything above was not written by us, and would soon be the end of all numbers.
+const NUMBERS: u64 = 1 << 63;
 /// What the first string of an entry of ours begins with.
 const MARK: &str = "discovery=1";
 
@@ -39,10 +43,10 @@ impl Stamped {
         let key: Vec<_> = key.as_bytes().chunks(STRING_MAX).collect();
         let mut stamp = format!("{MARK} m={} c={}", self.modified, self.created);
         if let Some(lease) = self.lease {
-            stamp.push_str(&format!(" l={lease}"));
+            let _ = write!(stamp, " l={lease}");
         }
         if !key.is_empty() {
-            stamp.push_str(&format!(" k={}", key.len()));
+            let _ = write!(stamp, " k={}", key.len());
         }
         let strings =
             std::iter::once(stamp.as_bytes()).chain(key).chain(self.value.chunks(STRING_MAX)).collect();
@@ -65,8 +69,9 @@ impl Stamped {
         fields.try_for_each(|field| {
             let (label, value) = field.split_once('=')?;
             match label {
+                // Of an entry that was once written by hand it is a digest.
                 "c" => created = Some(Revision(value.parse().ok()?)),
-                "m" => modified = Some(Revision(value.parse().ok()?)),
+                "m" => modified = Some(Revision(parse_number(value)?)),
                 "l" => lease = Some(parse_lease(value)?),
                 "k" => key_strings = value.parse::<usize>().ok()?,
                 // Of tomorrow.
@@ -85,6 +90,11 @@ impl Stamped {
         };
         let value = Bytes::from(rest.concat());
         (!value.is_empty()).then_some(Self { key, value, created: created?, modified: modified?, lease })
+    }
+
+    /// Whether it has no number of the log, because it was written by hand.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.lease.is_none() && self.created == self.modified && self.modified.0 == digest(&self.value)
     }
 
     fn read_foreign(key: Key, record: &TXT) -> Option<Self> {
@@ -134,7 +144,7 @@ impl Head {
     pub(super) fn read(record: &TXT) -> Option<Self> {
         let text = str::from_utf8(record.txt_data.first()?).ok()?;
         let (number, mark) = text.split_once(' ')?;
-        Some(Self { number: number.parse().ok()?, mark: u64::from_str_radix(mark, 16).ok()? })
+        Some(Self { number: parse_number(number)?, mark: u64::from_str_radix(mark, 16).ok()? })
     }
 }
 
@@ -157,6 +167,10 @@ pub(super) fn lease_at(origin: &Origin, name: &Name) -> Option<LeaseId> {
         [id, lease] if lease == "_lease" => parse_lease(id),
         _ => None,
     }
+}
+
+fn parse_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number < NUMBERS)
 }
 
 fn parse_lease(text: &str) -> Option<LeaseId> {
@@ -241,9 +255,9 @@ mod tests {
         let record = beat.record(&origin(), LeaseId(0x9f3a), 5);
         assert_eq!(lease_at(&origin(), &record.name), Some(LeaseId(0x9f3a)));
         assert_eq!(Beat::read(&txt(&record)), Some(beat));
-        let head = Head { number: 7, mark: 0xc0ffee };
+        let head = Head { number: 7, mark: 0x00c0_ffee };
         assert_eq!(Head::read(&txt(&head.record(&origin(), 5))), Some(head));
-        for strange in ["", "7", "x y", "ttl=1", "ttl=-1 beat=0"] {
+        for strange in ["", "7", "x y", "ttl=1", "ttl=-1 beat=0", "18446744073709551615 1"] {
             let record = TXT::new(vec![strange.into()]);
             assert_eq!((Beat::read(&record), Head::read(&record)), (None, None), "{strange}");
         }
@@ -251,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(text in "[!-~]{1,70}(/[!-~]{1,90}){0,4}", value in prop::collection::vec(any::<u8>(), 1..2000), c: u64, m: u64, lease: Option<u64>) {
+        fn what_is_written_is_read(text in "[!-~]{1,70}(/[!-~]{1,90}){0,4}", value in prop::collection::vec(any::<u8>(), 1..2000), c: u64, m in 0..NUMBERS, lease: Option<u64>) {
             let Ok(key) = text.parse::<Key>() else { return Ok(()) };
             let entry = Stamped { key, value: value.into(), created: Revision(c), modified: Revision(m), lease: lease.map(LeaseId) };
             let record = entry.record(&origin(), 5);
@@ -262,7 +276,7 @@ mod tests {
         fn anything_may_be_read(strings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5)) {
             let name = Name::from_ascii("1.b.a.disco.example.").unwrap();
             let record = TXT::from_bytes(strings.iter().map(Vec::as_slice).collect());
-            let _ = Stamped::read(&origin(), &name, &[record.clone()]);
+            let _ = Stamped::read(&origin(), &name, std::slice::from_ref(&record));
             let _ = (Beat::read(&record), Head::read(&record));
         }
     }

@@ -1,52 +1,91 @@
 //! Keeping an eye on the server: one task a handle, as long as there are watches or leases.
 //!
-//! It asks for the serial once a [poll interval](super::ZoneConfig::poll_interval), and at once when the server sends a
-//! NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears nothing any more, they
-//! end. And it ends leases that fell silent, and sweeps away what they leave.
+//! It asks for the serial once a [poll interval](super::DnsZoneConfig::poll_interval), and at once when the server sends
+//! a NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears nothing any more,
+//! they end. And it ends leases that fell silent, and sweeps away what they leave.
+//!
+//! A handle that watches nothing, but holds leases, has time: it looks only to end the leases of others.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use discovery::{ErrorKind, Result};
-use hickory_proto::op::{Message, MessageType, OpCode};
+use discovery::{Error, ErrorKind, Result};
+use futures_util::future::{BoxFuture, join_all};
 use tokio::{
-    net::UdpSocket,
     task::JoinHandle,
     time::{self, Instant},
 };
 
-use super::{Notify, Shared, log::Work};
+use super::{Shared, log::Work, notify::Listener};
 
 /// How long to wait, at most, before ending what has fallen silent: so that not all who notice do it.
 const SWEEP_DELAY: Duration = Duration::from_millis(300);
+/// How long to leave it alone when the server does not let us: at first, and at most.
+const LET_BE: Duration = Duration::from_secs(1);
+const LET_BE_MAX: Duration = Duration::from_secs(60);
+/// How many leases are ended at once.
+const ENDS: usize = 256;
+
+/// How soon to look again, at most, however many changes there are: they come together then.
+const REST_MIN: Duration = Duration::from_millis(10);
 
 /// The task; dropped, it ends.
 #[derive(Debug)]
-pub(super) struct Eye(JoinHandle<()>);
+pub(super) struct Eye {
+    task: JoinHandle<()>,
+    /// Written by the handle, read by the task when it ends, which comes later.
+    is_closed: Arc<AtomicBool>,
+}
 
 impl Eye {
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        Self(tokio::spawn(Watchman { shared, socket: None, sweep: None, may_sweep: true }.run()))
+        let is_closed = Arc::<AtomicBool>::default();
+        let watchman = Watchman {
+            shared,
+            is_closed: is_closed.clone(),
+            listener: None,
+            is_deaf: false,
+            sweep: None,
+            sweeping: None,
+            let_be: LET_BE,
+            spared: None,
+        };
+        Self { task: tokio::spawn(watchman.run()), is_closed }
+    }
+
+    /// Whether it is still there; it goes with the runtime that it was opened on.
+    pub(super) fn is_open(&self) -> bool {
+        !self.task.is_finished()
     }
 }
 
 impl Drop for Eye {
     fn drop(&mut self) {
-        self.0.abort();
+        self.is_closed.store(true, Ordering::Release);
+        self.task.abort();
     }
 }
 
 struct Watchman {
     shared: Arc<Shared>,
+    is_closed: Arc<AtomicBool>,
     /// Where NOTIFY comes in.
-    socket: Option<UdpSocket>,
+    listener: Option<Listener>,
+    /// Whether it was told that it cannot come in.
+    is_deaf: bool,
     /// When to sweep, if there is anything to be swept away.
     sweep: Option<Instant>,
-    /// Whether the server lets us.
-    may_sweep: bool,
+    /// What is being swept away.
+    sweeping: Option<BoxFuture<'static, Result<()>>>,
+    /// How long to leave it alone if that fails.
+    let_be: Duration,
+    /// Until when to leave it alone.
+    spared: Option<Instant>,
 }
 
 impl Watchman {
@@ -55,7 +94,7 @@ impl Watchman {
             self.listen().await;
             let began = Instant::now();
             match self.shared.replica.sync(began + self.shared.config.silence_timeout()).await {
-                Ok(()) => self.tidy().await,
+                Ok(()) => self.look_for_silence(),
                 Err(error) => {
                     tracing::debug!(zone = %self.shared.replica.origin, %error, "lost the server");
                     self.shared.replica.lose(error);
@@ -66,120 +105,129 @@ impl Watchman {
     }
 
     /// Waits until it is time to look again, or there is a reason to.
-    async fn rest(&self, began: Instant) {
-        let interval = self.shared.config.poll_interval();
+    async fn rest(&mut self, began: Instant) {
+        let interval = self.interval();
+        self.shared.replica.set_interval(interval);
         // Clients that were started together should not ask together for ever.
-        let jitter = interval.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let due = self.sweep.map_or(began + jitter, |sweep| sweep.min(began + jitter));
+        let due = began + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let due = self.sweep.map_or(due, |sweep| sweep.min(due));
         let notified = async {
-            match &self.socket {
-                Some(socket) => self.notified(socket).await,
+            match &self.listener {
+                Some(listener) => listener.heard().await,
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            () = time::sleep_until(due) => {}
-            () = self.shared.bell.notified() => {}
-            () = notified => {}
+        let swept = async {
+            match &mut self.sweeping {
+                Some(sweeping) => sweeping.await,
+                None => std::future::pending().await,
+            }
+        };
+        let swept = tokio::select! {
+            () = time::sleep_until(due) => None,
+            () = self.shared.bell.notified() => None,
+            () = notified => None,
+            swept = swept => Some(swept),
+        };
+        if let Some(swept) = swept {
+            self.sweeping = None;
+            self.take_note(swept);
         }
+        time::sleep_until(began + REST_MIN).await;
+    }
+
+    /// How often to ask.
+    fn interval(&self) -> Duration {
+        let interval = self.shared.config.poll_interval();
+        if self.shared.replica.is_watched() {
+            return interval;
+        }
+        self.shared.leases.shortest().map_or(interval, |ttl| interval.max(ttl / 3))
     }
 
     /// Ends what has fallen silent, after a moment.
-    async fn tidy(&mut self) {
+    fn look_for_silence(&mut self) {
         let heard = self.shared.replica.heard();
         let found = self.shared.replica.look(|mirror| {
             let lapsed = heard.map(|heard| mirror.lapsed(heard)).unwrap_or_default();
             (lapsed, mirror.orphans().next().is_some())
         });
         let Some((lapsed, orphans)) = found else { return };
-        if lapsed.is_empty() && !orphans || !self.may_sweep {
+        let now = Instant::now();
+        let is_spared = self.spared.is_some_and(|until| now < until);
+        if (lapsed.is_empty() && !orphans) || is_spared || self.sweeping.is_some() {
             self.sweep = None;
             return;
         }
-        let now = Instant::now();
         let due = *self.sweep.get_or_insert_with(|| now + SWEEP_DELAY.mul_f64(fastrand::f64()));
         if now < due {
             return;
         }
         self.sweep = None;
-        for (id, beat) in lapsed {
-            tracing::debug!(zone = %self.shared.replica.origin, lease = %id, "a lease fell silent");
-            self.take_note(self.shared.write(Work::End(id, Some(beat))).await);
-        }
-        if orphans {
-            self.take_note(self.shared.write(Work::Sweep).await);
-        }
+        let shared = self.shared.clone();
+        self.sweeping = Some(Box::pin(async move {
+            let ends = lapsed.into_iter().take(ENDS).map(|(id, beat)| {
+                tracing::debug!(zone = %shared.replica.origin, lease = %id, "a lease fell silent");
+                shared.write(Work::End(id, Some(beat)))
+            });
+            join_all(ends).await.into_iter().collect::<Result<Vec<_>>>()?;
+            if orphans {
+                shared.write(Work::Sweep).await?;
+            }
+            Ok(())
+        }));
     }
 
-    fn take_note<T>(&mut self, outcome: Result<T>) {
-        if let Err(error) = outcome
-            && error.kind() == ErrorKind::Denied
-        {
-            tracing::warn!(zone = %self.shared.replica.origin, %error, "may not sweep; others have to");
-            self.may_sweep = false;
+    fn take_note(&mut self, swept: Result<()>) {
+        let Err(error) = swept else {
+            self.let_be = LET_BE;
+            self.spared = None;
+            // There may be more.
+            self.shared.look_now();
+            return;
+        };
+        let zone = &self.shared.replica.origin;
+        if self.spared.is_none() {
+            tracing::warn!(%zone, %error, "cannot end what fell silent; trying again later");
         }
+        // A server that takes no updates takes none of those who renew their leases either.
+        self.shared.replica.excuse_silence();
+        self.spared = Some(Instant::now() + self.let_be);
+        self.let_be = (2 * self.let_be).min(LET_BE_MAX);
     }
 
-    /// Opens the socket for NOTIFY, if there is to be one and is none.
+    /// Listens for NOTIFY, if that is wanted and not done yet.
     async fn listen(&mut self) {
-        if self.socket.is_some() {
+        let replica = &self.shared.replica;
+        if self.listener.is_some() {
             return;
         }
-        let address = match self.shared.config.notify() {
-            Notify::Off => return,
-            Notify::At(address) => address,
-            Notify::Auto => {
-                // The address that the server would see of us.
-                let Ok(server) = self.shared.replica.server.resolve().await else { return };
-                let Ok(local) = local_address(server).await else { return };
-                SocketAddr::new(local, 0)
+        match Listener::open(&replica.origin, self.shared.config.notify(), &replica.server).await {
+            Ok(listener) => {
+                let port = listener.as_ref().map_or(0, Listener::port);
+                replica.notify_port.store(port, Ordering::Relaxed);
+                self.listener = listener;
             }
-        };
-        match UdpSocket::bind(address).await {
-            Ok(socket) => {
-                let port = socket.local_addr().map_or(0, |address| address.port());
-                self.shared.replica.notify_port.store(port, Ordering::Relaxed);
-                self.socket = Some(socket);
+            Err(error) if !self.is_deaf => {
+                self.is_deaf = true;
+                tracing::warn!(zone = %replica.origin, %error, "cannot listen for NOTIFY; polling, and trying again");
             }
-            Err(error) => {
-                tracing::warn!(zone = %self.shared.replica.origin, %address, %error, "cannot listen for NOTIFY; polling");
-            }
-        }
-    }
-
-    /// Waits for a NOTIFY for the zone, and answers it. Whoever sends one achieves no more than that we ask the server.
-    async fn notified(&self, socket: &UdpSocket) {
-        let mut buffer = [0; 1500];
-        loop {
-            let Ok((size, from)) = socket.recv_from(&mut buffer).await else {
-                // A socket that is broken is no reason to spin.
-                return std::future::pending().await;
-            };
-            let Ok(message) = Message::from_vec(&buffer[..size]) else { continue };
-            let is_notify = message.metadata.op_code == OpCode::Notify
-                && message.metadata.message_type == MessageType::Query
-                && message
-                    .queries
-                    .first()
-                    .is_some_and(|query| query.name() == self.shared.replica.origin.name());
-            if is_notify {
-                let mut answer = Message::response(message.metadata.id, OpCode::Notify);
-                answer.metadata.authoritative = true;
-                answer.add_queries(message.queries);
-                if let Ok(bytes) = answer.to_vec() {
-                    let _ = socket.send_to(&bytes, from).await;
-                }
-                return;
-            }
+            Err(_) => {}
         }
     }
 }
 
-/// The address that packets to `server` go out from.
-async fn local_address(server: SocketAddr) -> std::io::Result<IpAddr> {
-    let any =
-        if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    Ok(socket.local_addr()?.ip())
+impl Drop for Watchman {
+    fn drop(&mut self) {
+        let port = self.listener.as_ref().map_or(0, Listener::port);
+        // Another may listen by now.
+        let _ =
+            self.shared.replica.notify_port.compare_exchange(port, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if self.is_closed.load(Ordering::Acquire) {
+            return;
+        }
+        // Who still watches, because this ended with its runtime or by a panic, must not wait for ever.
+        let error = Error::new(ErrorKind::Unavailable, "nobody asks the server any more; watch again");
+        self.shared.replica.lose(error.not_applied());
+    }
 }

@@ -28,6 +28,8 @@ use super::{
     replica::Replica,
 };
 
+/// Shorter than this no lease is granted: there has to be time for the renewals.
+const TTL_MIN: Duration = Duration::from_secs(1);
 /// Longer than this no lease is granted.
 const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -39,7 +41,8 @@ impl Shared {
             )));
         }
         // Whole milliseconds, as they are written.
-        let ttl = Duration::from_millis(ttl.as_millis().try_into().unwrap_or(u64::MAX).max(1));
+        let millis = ttl.as_millis() + u128::from(!ttl.subsec_nanos().is_multiple_of(1_000_000));
+        let ttl = Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)).max(TTL_MIN);
         let history = self.replica.history();
         let id = LeaseId(fastrand::u64(1..));
         let beat = Beat { ttl, beat: 0 };
@@ -52,7 +55,7 @@ impl Shared {
             let message = "two leases drew the same random id; try again";
             return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
         }
-        let ttl = granted(&answer).unwrap_or(ttl);
+        let ttl = kept(&answer, ttl);
         self.leases.add(id, ttl, history);
         Ok(Grant { id, ttl })
     }
@@ -75,22 +78,26 @@ impl Shared {
             self.beat(request, id, &beat, deadline).await
         };
         let (fenced, renewed) = tokio::join!(fence, renewal);
-        let answer = renewed.map_err(Error::not_applied)?;
+        let answer = renewed.map_err(|error| {
+            // Others may be no better off, and must not be ended for it.
+            self.replica.excuse_silence();
+            error.not_applied()
+        })?;
         if message::is_unmet(answer.metadata.response_code) {
             return Err(self.leases.lost(id));
         }
-        let ttl = granted(&answer).unwrap_or(beat.ttl);
-        self.leases.set_ttl(id, ttl);
-        fenced.map(|()| ttl)
+        fenced.map(|()| kept(&answer, beat.ttl))
     }
 
     pub(super) async fn revoke(self: &Arc<Self>, id: LeaseId) -> Result<()> {
         self.leases.forget(id);
+        let deadline = self.deadline();
         self.write(Work::End(id, None)).await?;
         // The rest of what was bound to it does not count any more; to sweep it away is a courtesy to those who read the
         // zone without knowing of leases.
-        while self.replica.look(|mirror| mirror.orphans().next().is_some()).unwrap_or(false) {
-            if self.write(Work::Sweep).await.is_err() || self.replica.sync(self.deadline()).await.is_err() {
+        let has_left = |mirror: &super::mirror::Mirror| mirror.bound(id).next().is_some();
+        while let Ok(true) = self.replica.read(deadline, has_left).await {
+            if self.write(Work::Sweep).await.is_err() {
                 break;
             }
         }
@@ -109,7 +116,12 @@ impl Shared {
         request.add_authority(beat.record(origin, id, self.config.record_ttl()));
         let seconds = beat.ttl.as_secs() + u64::from(beat.ttl.subsec_nanos() > 0);
         message::ask_lease(&mut request, u32::try_from(seconds).unwrap_or(u32::MAX));
-        let answer = self.replica.server.call(&request, deadline).await?;
+        // A beat may come twice, a grant may not.
+        let answer = if beat.beat > 0 {
+            self.replica.server.ask(&request, deadline).await?
+        } else {
+            self.replica.server.call(&request, deadline).await?
+        };
         let code = answer.metadata.response_code;
         if code == ResponseCode::NoError || message::is_unmet(code) {
             return Ok(answer);
@@ -118,8 +130,13 @@ impl Shared {
     }
 }
 
-fn granted(answer: &Message) -> Option<Duration> {
-    message::granted_lease(answer).map(|seconds| Duration::from_secs(seconds.into()))
+/// How long a lease is kept without another beat: as long as its record says, by everybody, unless a server that ends
+/// leases by itself keeps it for less.
+fn kept(answer: &Message, asked: Duration) -> Duration {
+    match message::granted_lease(answer) {
+        Some(seconds) if seconds > 0 => asked.min(Duration::from_secs(seconds.into())),
+        _ => asked,
+    }
 }
 
 /// The leases of one handle.
@@ -127,27 +144,32 @@ fn granted(answer: &Message) -> Option<Duration> {
 pub(super) struct LeaseBook {
     replica: Arc<Replica>,
     /// Held for single looks, never across an `await`.
-    leases: Mutex<HashMap<LeaseId, Held>>,
+    page: Mutex<Page>,
+}
+
+/// The leases of one history. In another there may be a lease of the same name, with entries of yesterday.
+#[derive(Debug, Default)]
+struct Page {
+    history: u64,
+    leases: HashMap<LeaseId, Held>,
 }
 
 #[derive(Debug)]
 struct Held {
     ttl: Duration,
     beat: u64,
-    /// Of which history it is. In another there may be a lease of the same name, with entries of yesterday.
-    history: u64,
     /// Whether a write under it may be on its way still, although nobody waits for it.
     in_doubt: bool,
 }
 
 impl LeaseBook {
     pub(super) fn new(replica: Arc<Replica>) -> Self {
-        Self { replica, leases: Mutex::default() }
+        Self { replica, page: Mutex::default() }
     }
 
     /// Whether a lease is one of ours.
     pub(super) fn contains(&self, id: LeaseId) -> bool {
-        self.leases().contains_key(&id)
+        self.page().leases.contains_key(&id)
     }
 
     /// Says that these leases are about to be written under; until that is settled, its outcome counts as unknown.
@@ -169,48 +191,52 @@ impl LeaseBook {
     }
 
     fn add(&self, id: LeaseId, ttl: Duration, history: u64) {
-        self.leases().insert(id, Held { ttl, beat: 0, history, in_doubt: false });
+        let mut page = self.page();
+        if page.history == history {
+            page.leases.insert(id, Held { ttl, beat: 0, in_doubt: false });
+        }
     }
 
     fn next_beat(&self, id: LeaseId) -> Result<Beat> {
-        let mut leases = self.leases();
-        let held = leases.get_mut(&id).ok_or_else(|| lost(id))?;
+        let mut page = self.page();
+        let held = page.leases.get_mut(&id).ok_or_else(|| lost(id))?;
         held.beat += 1;
         Ok(Beat { ttl: held.ttl, beat: held.beat })
     }
 
-    fn set_ttl(&self, id: LeaseId, ttl: Duration) {
-        if let Some(held) = self.leases().get_mut(&id) {
-            held.ttl = ttl;
-        }
-    }
-
     /// The doubt about the writes under a lease, if there is any.
     fn doubt(self: &Arc<Self>, id: LeaseId) -> Option<Doubt> {
-        let mut leases = self.leases();
-        let held = leases.get_mut(&id).filter(|held| held.in_doubt)?;
+        let mut page = self.page();
+        let held = page.leases.get_mut(&id).filter(|held| held.in_doubt)?;
         // Writes that come into doubt from now on are the next renewal's.
         held.in_doubt = false;
         Some(Doubt { book: self.clone(), id, is_dispelled: false })
     }
 
     fn raise_doubt(&self, id: LeaseId) {
-        if let Some(held) = self.leases().get_mut(&id) {
+        if let Some(held) = self.page().leases.get_mut(&id) {
             held.in_doubt = true;
         }
     }
 
     fn forget(&self, id: LeaseId) {
-        self.leases().remove(&id);
+        self.page().leases.remove(&id);
     }
 
-    /// The leases of the present history.
-    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseId, Held>> {
+    /// The shortest time that any of them lives without a beat; `None` if there are none.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.page().leases.values().map(|held| held.ttl).min()
+    }
+
+    /// The page of the present history: a new one if that has begun since the last look.
+    fn page(&self) -> MutexGuard<'_, Page> {
         let history = self.replica.history();
         // No step leaves the map half-changed, so a panic elsewhere under the lock does no harm.
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.retain(|_, held| held.history == history);
-        leases
+        let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        if page.history != history {
+            *page = Page { history, leases: HashMap::new() };
+        }
+        page
     }
 }
 

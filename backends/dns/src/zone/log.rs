@@ -1,13 +1,14 @@
 //! Writing: everything that changes the store goes through here, in one order.
 //!
-//! Each commit is one update message. It demands the head of the log as the mirror has it, and moves it. If that is
+//! Each commit is one update message. It demands the head of the log as it is known here, and moves it. If that is
 //! refused, somebody was quicker: the mirror is brought up to date and everything is decided anew. If it is accepted,
-//! nothing has happened since the mirror was read, so what was decided on the mirror was decided on the truth; a message
-//! needs no other prerequisites but those about leases, which may end at any time.
+//! nobody has committed anything since, so what was decided on the mirror was decided on the truth, as far as whoever
+//! writes to the zone moves the head; a message needs no other prerequisites but those about leases, which may end at
+//! any time.
 //!
-//! A handle has one message under way at a time. What gathers meanwhile shares the next one. A write that got lost on
-//! its way and arrives late names a head that is no more, once another commit was made: that is how a
-//! [fence](Work::Fence) keeps it out.
+//! A handle has one message under way at a time. What gathers meanwhile shares the next one, which is decided on the
+//! mirror and on what this handle has committed since ([`Ahead`]). A write that got lost on its way and arrives late
+//! names a head that is no more, once another commit was made: that is how a [fence](Work::Fence) keeps it out.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -38,12 +39,14 @@ use super::{
     projection::{Projection, Undo},
 };
 
-/// How many bytes a message may have, its signature aside.
+/// How many bytes a message may have, its signature and its head aside.
 const MESSAGE_MAX: usize = 60_000;
 /// How many works share a message.
 const BATCH: usize = 64;
-/// How many entries are swept away with one message.
+/// How many entries are swept away with one message, at most.
 const SWEEP: usize = 100;
+/// How much may be ahead of the mirror before that is brought up to date.
+const AHEAD_MAX: usize = 1000;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -64,8 +67,8 @@ pub(super) struct Log {
     /// Held for single looks, never across an `await`.
     queue: Mutex<Queue>,
     writer: Mutex<JoinSet<()>>,
-    /// `None` while a writer has it.
-    projection: Mutex<Option<Projection>>,
+    /// `None` while a writer sits there.
+    desk: Mutex<Option<Desk>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,12 +80,30 @@ struct Queue {
 #[derive(Debug)]
 struct Member {
     work: Work,
+    deadline: Instant,
     answer: oneshot::Sender<Result<Revision>>,
 }
 
+/// What a writer knows beyond the mirror.
+#[derive(Debug)]
+struct Desk {
+    projection: Projection,
+    ahead: Ahead,
+}
+
+/// What this handle has committed and the mirror may not have yet.
+#[derive(Debug, Default)]
+struct Ahead {
+    head: Option<Head>,
+    changed: HashMap<Key, Option<Stamped>>,
+    ended: HashSet<LeaseId>,
+    /// Of which history it is.
+    history: u64,
+}
+
 impl Log {
-    pub(super) fn new(projection: Projection) -> Self {
-        Self { queue: Mutex::default(), writer: Mutex::default(), projection: Mutex::new(Some(projection)) }
+    pub(super) fn new() -> Self {
+        Self { queue: Mutex::default(), writer: Mutex::default(), desk: Mutex::default() }
     }
 }
 
@@ -90,66 +111,91 @@ impl Shared {
     /// Does some work and returns the number of its commit. Dropped before its turn came, nothing is done.
     pub(super) async fn write(self: &Arc<Self>, work: Work) -> Result<Revision> {
         let (answer, answered) = oneshot::channel();
+        let deadline = self.deadline();
         {
             let mut queue = lock(&self.log.queue);
-            queue.waiting.push_back(Member { work, answer });
-            if !queue.is_served {
+            // Whoever waits for a fence waits for the end of a doubt, not for those that came before it.
+            let place = if matches!(work, Work::Fence) { 0 } else { queue.waiting.len() };
+            queue.waiting.insert(place, Member { work, deadline, answer });
+            let mut writer = lock(&self.log.writer);
+            while writer.try_join_next().is_some() {}
+            // One that serves and is no more went with its runtime.
+            if !queue.is_served || writer.is_empty() {
                 queue.is_served = true;
-                let mut writer = lock(&self.log.writer);
-                while writer.try_join_next().is_some() {}
-                writer.spawn(Writer(self.clone()).run());
+                writer.spawn(Writer { shared: self.clone(), is_done: false }.run());
             }
         }
-        answered.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied())
-        })
+        match time::timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
+        }
     }
 }
 
 /// The right to write.
-struct Writer(Arc<Shared>);
+struct Writer {
+    shared: Arc<Shared>,
+    is_done: bool,
+}
 
 impl Writer {
     /// Writes until nothing waits.
-    async fn run(self) {
-        let shared = &self.0;
-        let kept = lock(&shared.log.projection).take();
-        let mut projection = kept.unwrap_or_else(|| shared.projection());
-        while let Some(batch) = self.next_batch() {
-            Batch { shared, projection: &mut projection, members: batch, is_fresh: false }.write().await;
+    async fn run(mut self) {
+        let shared = self.shared.clone();
+        let kept = lock(&shared.log.desk).take();
+        let mut desk =
+            kept.unwrap_or_else(|| Desk { projection: shared.projection(), ahead: Ahead::default() });
+        while let Some(members) = self.next_batch() {
+            Batch { shared: &shared, desk: &mut desk, members, is_fresh: false, is_alone: false }
+                .write()
+                .await;
         }
-        *lock(&shared.log.projection) = Some(projection);
+        *lock(&shared.log.desk) = Some(desk);
     }
 
-    fn next_batch(&self) -> Option<Vec<Member>> {
-        let mut queue = lock(&self.0.log.queue);
+    fn next_batch(&mut self) -> Option<Vec<Member>> {
+        let mut queue = lock(&self.shared.log.queue);
         let count = queue.waiting.len().min(BATCH);
         let batch: Vec<_> = queue.waiting.drain(..count).collect();
         queue.is_served = !batch.is_empty();
+        self.is_done = !queue.is_served;
         queue.is_served.then_some(batch)
+    }
+}
+
+/// One that ends before it is done, with its runtime or by a panic, leaves nobody waiting.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let mut queue = lock(&self.shared.log.queue);
+            queue.is_served = false;
+            queue.waiting.clear();
+        }
     }
 }
 
 /// Works that are done together, as far as possible.
 struct Batch<'a> {
     shared: &'a Arc<Shared>,
-    projection: &'a mut Projection,
+    desk: &'a mut Desk,
     members: Vec<Member>,
     /// Whether the mirror was brought up to date since the members came.
     is_fresh: bool,
+    /// Whether each goes on its own: the server has refused them together, and what is wrong with one must not befall
+    /// the others.
+    is_alone: bool,
 }
 
 impl Batch<'_> {
     async fn write(mut self) {
-        let deadline = self.shared.deadline();
         let replica = &self.shared.replica;
-        let mut is_due = replica.look(|_| ()).is_none();
+        let mut is_due = replica.look(|_| ()).is_none() || self.desk.ahead.changed.len() > AHEAD_MAX;
+        let mut planned_on = None;
         for attempt in 0_u32.. {
             // What its caller has given up must not take effect later.
             self.members.retain(|member| !member.answer.is_closed());
-            if self.members.is_empty() {
-                return;
-            }
+            let Some(deadline) = self.members.iter().map(|member| member.deadline).max() else { return };
             if is_due {
                 // Those that were overtaken should not all come again at once.
                 let pause = Duration::from_millis(fastrand::u64(0..1 << attempt.min(5)));
@@ -158,42 +204,73 @@ impl Batch<'_> {
                     return self.answer_all(&error.not_applied());
                 }
                 self.is_fresh = true;
-            }
-            let plan = replica.look(|mirror| {
-                self.projection.follow(mirror);
-                Plan::make(self.shared, mirror, self.projection, &self.members, self.is_fresh)
-            });
-            let Some(plan) = plan else { continue };
-            is_due = true;
-            if !plan.is_decided {
-                self.projection.undo(plan.undo.into_iter());
-                continue;
-            }
-            if plan.number.is_none() {
-                self.settle(plan.verdicts, &Ok(()));
-                continue;
-            }
-            let answer = self.shared.replica.server.call(&plan.message, deadline).await;
-            let outcome = match answer {
-                Ok(answer) if answer.metadata.response_code == ResponseCode::NoError => Ok(()),
-                Ok(answer) if message::is_unmet(answer.metadata.response_code) => {
-                    self.projection.undo(plan.undo.into_iter());
-                    if Instant::now() >= deadline {
-                        return self.answer_all(&contended());
-                    }
+                // Refused again and again on the same serial: the zone is another, or the server a secondary that is late.
+                let is_stuck = planned_on.is_some() && planned_on == replica.look(Mirror::serial);
+                if is_stuck && attempt >= 4 && attempt.is_power_of_two() {
+                    replica.doubt();
                     continue;
                 }
-                Ok(answer) => Err(message::refusal(answer.metadata.response_code, &replica.origin)),
-                Err(error) => Err(error),
+            }
+            planned_on = replica.look(Mirror::serial);
+            let Some(plan) = replica.look(|mirror| self.plan(mirror)) else {
+                is_due = true;
+                continue;
             };
-            match (&outcome, plan.number) {
-                (Ok(()), Some(number)) => {
-                    replica.raise_floor(number);
+            is_due = !plan.is_decided(self.is_fresh);
+            if is_due {
+                self.desk.projection.undo(plan.undo.into_iter());
+                continue;
+            }
+            let Some(head) = plan.head else {
+                self.settle(plan.verdicts, &Ok(()));
+                continue;
+            };
+            match replica.server.call(&plan.message, deadline).await {
+                Ok(answer) if answer.metadata.response_code == ResponseCode::NoError => {
+                    replica.raise_floor(head.number);
+                    self.desk.ahead.take(head, plan.changed, plan.ended);
+                    self.settle(plan.verdicts, &Ok(()));
                     self.shared.look_now();
                 }
-                _ => self.projection.undo(plan.undo.into_iter()),
+                Ok(answer) => {
+                    self.desk.projection.undo(plan.undo.into_iter());
+                    is_due = true;
+                    let code = answer.metadata.response_code;
+                    if !message::is_unmet(code) {
+                        self.refused(plan.verdicts, &message::refusal(code, &replica.origin));
+                    } else if Instant::now() >= deadline {
+                        return self.answer_all(&contended());
+                    }
+                }
+                Err(error) => {
+                    self.desk.projection.undo(plan.undo.into_iter());
+                    is_due = true;
+                    self.settle(plan.verdicts.into_iter().map(Verdict::if_written).collect(), &Err(error));
+                }
             }
-            self.settle(plan.verdicts, &outcome);
+        }
+    }
+
+    fn plan(&mut self, mirror: &Mirror) -> Plan {
+        let Desk { projection, ahead } = &mut *self.desk;
+        ahead.trim(mirror, self.shared.replica.history());
+        if ahead.head.is_none() {
+            // Else it is ahead as well, and what the mirror has would set it back.
+            projection.follow(mirror);
+        }
+        let works = self.members.iter().map(|member| &member.work);
+        let count = if self.is_alone { 1 } else { self.members.len() };
+        Planner::new(self.shared, mirror, projection, ahead, self.is_fresh).plan(works, count)
+    }
+
+    /// The server wants none of it: but maybe only one is to blame.
+    fn refused(&mut self, verdicts: Vec<Verdict>, error: &Error) {
+        let written = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Written(_))).count();
+        if written > 1 {
+            self.is_alone = true;
+        } else {
+            // What was decided about the others may rest on what has not happened.
+            self.settle(verdicts.into_iter().map(Verdict::if_written).collect(), &Err(error.clone()));
         }
     }
 
@@ -205,6 +282,7 @@ impl Batch<'_> {
                 Verdict::Written(number) => outcome.clone().map(|()| number),
                 Verdict::Done(number) => Ok(number),
                 Verdict::Refused(error) => Err(error),
+                Verdict::Lost(id) => Err(self.shared.leases.lost(id)),
                 Verdict::Later => {
                     self.members.push(member);
                     continue;
@@ -222,6 +300,23 @@ impl Batch<'_> {
     }
 }
 
+impl Ahead {
+    /// Takes in an accepted message.
+    fn take(&mut self, head: Head, changed: HashMap<Key, Option<Stamped>>, ended: HashSet<LeaseId>) {
+        self.head = Some(head);
+        self.changed.extend(changed);
+        self.ended.extend(ended);
+    }
+
+    /// Forgets what the mirror has by now, or will never have.
+    fn trim(&mut self, mirror: &Mirror, history: u64) {
+        let known = mirror.head().map_or(0, |head| head.number);
+        if self.history != history || self.head.is_some_and(|head| head.number <= known) {
+            *self = Self { history, ..Self::default() };
+        }
+    }
+}
+
 /// What becomes of a work.
 enum Verdict {
     /// It is in the message, under this number.
@@ -230,49 +325,35 @@ enum Verdict {
     Done(Revision),
     /// It cannot be done.
     Refused(Error),
+    /// It cannot be done, since this lease has ended.
+    Lost(LeaseId),
     /// It does not fit any more.
     Later,
+}
+
+impl Verdict {
+    /// What is left of it when the message came to nothing.
+    fn if_written(self) -> Self {
+        if let Self::Written(_) = self { self } else { Self::Later }
+    }
 }
 
 /// A message, and what it does.
 struct Plan {
     message: Message,
     verdicts: Vec<Verdict>,
-    /// The number that the log is moved to; `None` if there is nothing to write.
-    number: Option<u64>,
+    /// Where the log is moved to; `None` if there is nothing to write.
+    head: Option<Head>,
+    changed: HashMap<Key, Option<Stamped>>,
+    ended: HashSet<LeaseId>,
     undo: Vec<Undo>,
-    /// Whether what was refused is certain, and not only so on a mirror that may be old.
-    is_decided: bool,
 }
 
 impl Plan {
-    fn make(
-        shared: &Shared,
-        mirror: &Mirror,
-        projection: &mut Projection,
-        members: &[Member],
-        is_fresh: bool,
-    ) -> Self {
-        let mut planner = Planner {
-            shared,
-            mirror,
-            projection,
-            is_fresh,
-            number: mirror.next_number(first_number()),
-            changed: HashMap::new(),
-            ended: HashSet::new(),
-            required: BTreeSet::new(),
-            beats: Vec::new(),
-            updates: Vec::new(),
-            undo: Vec::new(),
-            size: 0,
-        };
-        let first = planner.number;
-        let verdicts: Vec<_> = members.iter().map(|member| planner.consider(&member.work)).collect();
-        let is_decided = is_fresh || !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Refused(_)));
-        let number = (planner.number > first).then(|| planner.number - 1);
-        let message = planner.message(number);
-        Self { message, verdicts, number, undo: planner.undo, is_decided }
+    /// Whether what it refuses is certain, and not only so on a mirror that may be old.
+    fn is_decided(&self, is_fresh: bool) -> bool {
+        let refuses = |verdict: &Verdict| matches!(verdict, Verdict::Refused(_) | Verdict::Lost(_));
+        is_fresh || !self.verdicts.iter().any(refuses)
     }
 }
 
@@ -281,6 +362,7 @@ struct Planner<'a> {
     shared: &'a Shared,
     mirror: &'a Mirror,
     projection: &'a mut Projection,
+    ahead: &'a Ahead,
     is_fresh: bool,
     /// The number of the next commit.
     number: u64,
@@ -295,19 +377,51 @@ struct Planner<'a> {
     size: usize,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(
+        shared: &'a Shared,
+        mirror: &'a Mirror,
+        projection: &'a mut Projection,
+        ahead: &'a Ahead,
+        is_fresh: bool,
+    ) -> Self {
+        let at_least = first_number().max(shared.replica.floor() + 1);
+        Self {
+            shared,
+            mirror,
+            projection,
+            ahead,
+            is_fresh,
+            number: ahead.head.map_or_else(|| mirror.next_number(at_least), |head| head.number + 1),
+            changed: HashMap::new(),
+            ended: HashSet::new(),
+            required: BTreeSet::new(),
+            beats: Vec::new(),
+            updates: Vec::new(),
+            undo: Vec::new(),
+            size: 0,
+        }
+    }
+
+    /// Considers the first `count` of the works.
+    fn plan<'w>(mut self, works: impl Iterator<Item = &'w Work>, count: usize) -> Plan {
+        let first = self.number;
+        let verdict = |(n, work)| if n < count { self.consider(work) } else { Verdict::Later };
+        let verdicts = works.enumerate().map(verdict).collect();
+        let head = (self.number > first).then(|| Head { number: self.number - 1, mark: fastrand::u64(..) });
+        let message = match head {
+            Some(head) => self.message(head),
+            None => message::update(&self.shared.replica.origin),
+        };
+        Plan { message, verdicts, head, changed: self.changed, ended: self.ended, undo: self.undo }
+    }
+
     fn consider(&mut self, work: &Work) -> Verdict {
-        let number = Revision(self.number);
         match work {
             Work::Txn(txn) => self.transaction(txn),
             Work::Fence => self.written(),
             Work::End(id, beat) => self.end(*id, beat.as_ref()),
-            Work::Sweep => {
-                let orphans: Vec<_> = self.mirror.orphans().map(|entry| entry.key.clone()).collect();
-                let gone = orphans.into_iter().filter(|key| !self.changed.contains_key(key));
-                let changes: Vec<_> = gone.take(SWEEP).map(|key| (key, None)).collect();
-                if changes.is_empty() { Verdict::Done(number) } else { self.change(changes) }
-            }
+            Work::Sweep => self.sweep(),
         }
     }
 
@@ -335,11 +449,13 @@ impl Planner<'_> {
                 Op::Put { value, lease, .. } => {
                     if let Some(id) = lease {
                         // A lease of ours that is not known here is too new for the mirror; or the mirror is not old.
-                        if self.ended.contains(id) || (self.is_fresh && self.mirror.lease(*id).is_none()) {
-                            return Verdict::Refused(self.shared.leases.lost(*id));
+                        if self.has_ended(*id) || (self.is_fresh && self.mirror.lease(*id).is_none()) {
+                            return Verdict::Lost(*id);
                         }
                         required.insert(*id);
                     }
+                    // What is written over has to be there still: else this is another life.
+                    required.extend(found.as_ref().and_then(|entry| entry.lease));
                     let modified = Revision(self.number);
                     let created = found.map_or(modified, |entry| entry.created);
                     let (key, value, lease) = (key.clone(), value.clone(), *lease);
@@ -349,16 +465,15 @@ impl Planner<'_> {
                 Op::Delete(_) => {}
             }
         }
-        let verdict = self.change(changes);
-        if let Verdict::Written(_) = verdict {
-            self.required.extend(required);
-        }
-        verdict
+        self.change(changes, required)
     }
 
     fn end(&mut self, id: LeaseId, beat: Option<&Beat>) -> Verdict {
         let origin = &self.shared.replica.origin;
-        let known = self.mirror.lease(id).filter(|_| !self.ended.contains(&id));
+        let known = self.mirror.lease(id).filter(|_| !self.has_ended(id));
+        if self.size > MESSAGE_MAX - 512 {
+            return Verdict::Later;
+        }
         if let Some(beat) = beat {
             match known {
                 Some(lease) if lease.beat == *beat => {
@@ -368,30 +483,80 @@ impl Planner<'_> {
                 _ => return Verdict::Done(Revision(self.number)),
             }
         }
-        let name = entry::lease_name(origin, id);
-        self.push(message::delete_all(&name, RecordType::TXT));
-        let bound = known.map(|lease| lease.keys()).into_iter().flatten();
-        let bound = bound.filter(|key| self.found(key).is_some_and(|entry| entry.lease == Some(id)));
-        let changes: Vec<_> = bound.take(SWEEP).map(|key| (key.clone(), None)).collect();
+        self.push(message::delete_all(&entry::lease_name(origin, id), RecordType::TXT));
+        let found = |key: &&Key| self.found(key).is_some_and(|entry| entry.lease == Some(id));
+        let mut keys: Vec<_> = self.mirror.bound(id).filter(found).cloned().collect();
+        let ours = |entry: &&Stamped| entry.lease == Some(id);
+        keys.extend(self.ahead.changed.values().flatten().filter(ours).map(|entry| entry.key.clone()));
         self.ended.insert(id);
-        match self.change(changes) {
-            Verdict::Written(number) => Verdict::Written(number),
-            // What is bound to it goes with the next message; that the lease ends is more urgent.
-            _ => self.written(),
+        self.take_away(keys);
+        // What does not fit goes with the next message; that the lease ends is more urgent.
+        self.written()
+    }
+
+    fn sweep(&mut self) -> Verdict {
+        let number = Revision(self.number);
+        let is_left = |key: &&Key| !self.changed.contains_key(*key) && !self.ahead.changed.contains_key(*key);
+        let orphans: Vec<_> = self.mirror.orphans().filter(is_left).take(SWEEP).cloned().collect();
+        if orphans.is_empty() {
+            return Verdict::Done(number);
         }
+        let leases: BTreeSet<_> = orphans
+            .iter()
+            .filter_map(|key| self.mirror.stored(key))
+            .filter_map(|entry| entry.lease)
+            .collect();
+        if !self.take_away(orphans) {
+            return Verdict::Later;
+        }
+        // A lease that cannot be read must not come back to life without what was bound to it.
+        for id in leases {
+            let name = entry::lease_name(&self.shared.replica.origin, id);
+            if self.mirror.has_text(&name) {
+                self.push(message::delete_all(&name, RecordType::TXT));
+            }
+        }
+        self.written()
+    }
+
+    /// Has entries go, as many of them as fit into the message; says whether any did.
+    fn take_away(&mut self, keys: Vec<Key>) -> bool {
+        let before = self.changed.len();
+        for key in keys.into_iter().take(SWEEP) {
+            if !self.fit(vec![(key, None)], &BTreeSet::new()) {
+                break;
+            }
+        }
+        self.changed.len() > before
     }
 
     /// The entry that counts.
     fn found(&self, key: &Key) -> Option<Stamped> {
-        let entry = match self.changed.get(key) {
-            Some(changed) => changed.clone(),
-            None => self.mirror.visible(key).cloned(),
-        };
-        entry.filter(|entry| entry.lease.is_none_or(|id| !self.ended.contains(&id)))
+        let changed = self.changed.get(key).or_else(|| self.ahead.changed.get(key));
+        let entry = changed.cloned().unwrap_or_else(|| self.mirror.visible(key).cloned());
+        entry.filter(|entry| entry.lease.is_none_or(|id| !self.has_ended(id)))
     }
 
-    /// Makes changes, if they fit into the message.
-    fn change(&mut self, changes: Vec<(Key, Option<Stamped>)>) -> Verdict {
+    fn has_ended(&self, id: LeaseId) -> bool {
+        self.ended.contains(&id) || self.ahead.ended.contains(&id)
+    }
+
+    /// Makes the changes of one work, if they fit.
+    fn change(&mut self, changes: Vec<(Key, Option<Stamped>)>, required: BTreeSet<LeaseId>) -> Verdict {
+        if self.fit(changes, &required) {
+            self.required.extend(required);
+            return self.written();
+        }
+        if self.size > 0 {
+            return Verdict::Later;
+        }
+        Verdict::Refused(Error::invalid(format!(
+            "the records of a transaction come to more than the {MESSAGE_MAX} bytes that fit into a DNS message"
+        )))
+    }
+
+    /// Adds changes to the message; says whether they fit.
+    fn fit(&mut self, changes: Vec<(Key, Option<Stamped>)>, required: &BTreeSet<LeaseId>) -> bool {
         let origin = &self.shared.replica.origin;
         let (mut updates, mut undo) = (Vec::new(), Vec::new());
         for (key, entry) in &changes {
@@ -399,28 +564,23 @@ impl Planner<'_> {
             if let Some(entry) = entry {
                 updates.push(entry.record(origin, self.shared.config.record_ttl()));
             }
-            let orphan = self.mirror.stored(key).filter(|_| self.mirror.visible(key).is_none());
-            let orphan = orphan.map(|entry| &*entry.value);
             let value = entry.as_ref().map(|entry| &*entry.value);
-            let (records, step) = self.projection.change(self.mirror, key, orphan, value);
+            let (records, step) = self.projection.change(self.mirror, key, value);
             updates.extend(records);
             undo.push(step);
         }
-        let size: usize = updates.iter().map(size).sum();
+        let new = required.iter().filter(|id| !self.required.contains(id));
+        let names = new.map(|id| entry::lease_name(origin, *id).len() + 10);
+        let size = updates.iter().map(size).sum::<usize>() + names.sum::<usize>();
         if self.size + size > MESSAGE_MAX {
             self.projection.undo(undo.into_iter());
-            if self.size > 0 {
-                return Verdict::Later;
-            }
-            return Verdict::Refused(Error::invalid(format!(
-                "a transaction comes to {size} bytes of records; at most {MESSAGE_MAX} fit into a DNS message"
-            )));
+            return false;
         }
         self.size += size;
         self.updates.extend(updates);
         self.undo.extend(undo);
         self.changed.extend(changes);
-        self.written()
+        true
     }
 
     fn push(&mut self, record: Record) {
@@ -434,23 +594,23 @@ impl Planner<'_> {
         Verdict::Written(Revision(number))
     }
 
-    fn message(&mut self, number: Option<u64>) -> Message {
-        let origin = &self.shared.replica.origin;
+    fn message(&mut self, moved: Head) -> Message {
+        let (origin, ttl) = (&self.shared.replica.origin, self.shared.config.record_ttl());
         let mut message = message::update(origin);
-        let head = entry::head_name(origin);
-        match self.mirror.heads() {
-            [] => message.add_answer(message::absent(&head, RecordType::TXT)),
-            heads => {
-                let records = heads.iter().map(|text| entry::record(&head, text));
+        let name = entry::head_name(origin);
+        match (self.ahead.head, self.mirror.heads()) {
+            (Some(head), _) => message.add_answer(message::exactly(&head.record(origin, ttl))),
+            (None, []) => message.add_answer(message::absent(&name, RecordType::TXT)),
+            (None, heads) => {
+                let records = heads.iter().map(|text| entry::record(&name, text));
                 message.add_answers(records.map(|record| message::exactly(&record)))
             }
         };
         let leases = self.required.iter().map(|id| entry::lease_name(origin, *id));
         message.add_answers(leases.map(|name| message::present(&name, RecordType::TXT)));
         message.add_answers(self.beats.drain(..));
-        message.add_authority(message::delete_all(&head, RecordType::TXT));
-        let moved = Head { number: number.unwrap_or(self.number), mark: fastrand::u64(..) };
-        message.add_authority(moved.record(origin, self.shared.config.record_ttl()));
+        message.add_authority(message::delete_all(&name, RecordType::TXT));
+        message.add_authority(moved.record(origin, ttl));
         message.add_authorities(self.updates.drain(..));
         message
     }

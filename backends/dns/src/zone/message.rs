@@ -2,7 +2,7 @@
 
 use discovery::{Error, ErrorKind};
 use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
+    op::{Edns, Message, OpCode, Query, ResponseCode},
     rr::{
         DNSClass, Name, Record, RecordType,
         rdata::opt::{EdnsCode, EdnsOption},
@@ -23,12 +23,19 @@ pub(crate) const NOTIFY_PORT: u16 = 65011;
 
 /// A query for one type at the apex of the zone.
 pub(super) fn query(origin: &Origin, kind: RecordType, notify: Option<u16>) -> Message {
-    let mut message = request(origin, OpCode::Query, kind);
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD).set_version(0);
-    if let Some(port) = notify {
+    let mut message = question(origin.name(), kind);
+    if let (Some(port), Some(edns)) = (notify, message.edns.as_mut()) {
         edns.options_mut().insert(EdnsOption::Unknown(NOTIFY_PORT, port.to_be_bytes().into()));
     }
+    message
+}
+
+/// A question for the records of a type at a name.
+pub(super) fn question(name: &Name, kind: RecordType) -> Message {
+    let mut message = new(OpCode::Query);
+    message.add_query(Query::query(name.clone(), kind));
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD).set_version(0);
     message.set_edns(edns);
     message
 }
@@ -55,8 +62,16 @@ pub(super) fn granted_lease(answer: &Message) -> Option<u32> {
 }
 
 fn request(origin: &Origin, op_code: OpCode, kind: RecordType) -> Message {
-    let mut message = Message::new(fastrand::u16(..), MessageType::Query, op_code);
+    let mut message = new(op_code);
     message.add_query(Query::query(origin.name().clone(), kind));
+    message
+}
+
+/// A request with an id that nobody can guess.
+fn new(op_code: OpCode) -> Message {
+    let mut message = Message::query();
+    message.metadata.op_code = op_code;
+    message.metadata.recursion_desired = false;
     message
 }
 
@@ -89,6 +104,11 @@ pub(super) fn delete(record: &Record) -> Record {
     record
 }
 
+/// Whether this is one of an update that deletes.
+pub(super) fn is_deletion(record: &Record) -> bool {
+    record.dns_class != DNSClass::IN
+}
+
 fn empty(name: &Name, kind: RecordType, class: DNSClass) -> Record {
     let mut record = Record::update0(name.clone(), 0, kind);
     record.dns_class = class;
@@ -106,11 +126,15 @@ pub(super) fn refusal(code: ResponseCode, origin: &Origin) -> Error {
     let (kind, message) = match code {
         ResponseCode::Refused => (
             ErrorKind::Denied,
-            format!("the server refuses it; allow updates and transfers of {origin} for the key"),
+            format!(
+                "the server refuses it; check that it is the primary of the zone {origin}, and allows updates and transfers of it for the key"
+            ),
         ),
         ResponseCode::NotAuth => (
             ErrorKind::Denied,
-            format!("the server is not the primary of {origin}, or does not accept the key"),
+            format!(
+                "the server is not the primary of the zone {origin}, or does not allow updates and transfers of it without another key"
+            ),
         ),
         ResponseCode::NotZone | ResponseCode::NXDomain => {
             (ErrorKind::Invalid, format!("the server has no zone {origin}; check the name"))

@@ -19,6 +19,7 @@ mod lease;
 mod log;
 pub(crate) mod message;
 mod mirror;
+mod notify;
 mod projection;
 mod replica;
 pub(crate) mod server;
@@ -82,7 +83,10 @@ impl DnsZone {
     /// The backend that `config` describes. Nothing is sent before it is first used.
     pub fn new(config: DnsZoneConfig) -> Self {
         let mut capabilities = Capabilities::default();
-        capabilities.delivery = if config.notify() == Notify::Off { Delivery::Poll } else { Delivery::Push };
+        // An automatic port is known to an authority of this crate only, and there is one for certain if we serve.
+        let is_told = matches!(config.notify(), Notify::At(_))
+            || (config.serve().is_some() && config.notify() != Notify::Off);
+        capabilities.delivery = if is_told { Delivery::Push } else { Delivery::Poll };
         capabilities.resume = Resume::Bounded;
         capabilities.max_record = config.max_record();
         capabilities.detects_silence_within = config.silence_timeout() + config.poll_interval().mul_f64(1.1);
@@ -152,12 +156,10 @@ struct Shared {
 impl Store {
     fn new(config: DnsZoneConfig) -> Self {
         let server = Arc::new(Server::new(config.server().to_owned(), config.key().cloned()));
-        // A poll may be late, and one may be lost, before that is taken for an interruption.
-        let gap = 3 * config.poll_interval() + Duration::from_secs(1);
-        let replica = Arc::new(Replica::new(config.origin().clone(), server, gap));
+        let replica = Arc::new(Replica::new(config.origin().clone(), server, config.poll_interval()));
         let shared = Shared {
             leases: Arc::new(LeaseBook::new(replica.clone())),
-            log: Log::new(Projection::new(config.origin(), config.record_ttl())),
+            log: Log::new(),
             replica,
             config,
             eye: Mutex::default(),
@@ -167,8 +169,7 @@ impl Store {
     }
 
     fn attend(&self) {
-        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        eye.get_or_insert_with(|| self.shared.eye());
+        *self.eye.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.shared.eye());
     }
 
     /// The parts, once the zone is served if that is up to us.
@@ -193,7 +194,7 @@ impl Shared {
     /// The eye of this handle; opened if it is closed.
     fn eye(self: &Arc<Self>) -> Arc<Eye> {
         let mut known = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
-        known.upgrade().unwrap_or_else(|| {
+        known.upgrade().filter(|eye| eye.is_open()).unwrap_or_else(|| {
             let eye = Arc::new(Eye::open(self.clone()));
             *known = Arc::downgrade(&eye);
             eye

@@ -2,7 +2,9 @@
 //! takes away.
 //!
 //! Instances of a service may share records, an address for one; a record goes when the last of them goes. So the
-//! records of a service are counted, from the moment on at which this handle first writes to it.
+//! records of a service are counted, from the moment on at which this handle first writes to it; and those that list the
+//! services, which are all at one name, from its first write on. What counts is what is in the zone, also when its lease
+//! has ended and nobody has swept it away yet.
 //!
 //! Servers limit how many records of a type a name may have (BIND, since 9.18.28: to 100), and no resolver likes more.
 //! Of those that an order shows which has nothing to do with addresses or ids, and which is the same for all who write,
@@ -15,10 +17,10 @@ use std::{
 
 use discovery::{
     Revision,
-    kv::{self, Key, KvChange, Range},
+    kv::{self, Key, Range},
 };
 use hickory_proto::{
-    rr::{Name, Record, RecordType},
+    rr::{Name, RData, Record, RecordType},
     serialize::binary::BinEncodable,
 };
 
@@ -42,6 +44,10 @@ pub(super) struct Projection {
     ttl: u32,
     /// By the key above its instances.
     services: HashMap<Key, Service>,
+    /// Where the services are listed.
+    list: Name,
+    /// What is there, of all instances in the zone; `None` until it is needed.
+    listed: Option<Service>,
     /// As of when.
     revision: Revision,
 }
@@ -68,95 +74,147 @@ pub(super) struct Undo {
 
 impl Projection {
     pub(super) fn new(origin: &Origin, ttl: u32) -> Self {
-        Self { origin: origin.clone(), ttl, services: HashMap::new(), revision: Revision(0) }
+        let list = records::list(origin);
+        let (origin, services) = (origin.clone(), HashMap::new());
+        Self { origin, ttl, services, list, listed: None, revision: Revision(0) }
     }
 
     /// Takes in what has happened in the store.
     pub(super) fn follow(&mut self, mirror: &Mirror) {
-        let everything = Range::Subtree(Key::root());
-        match mirror.since(self.revision, &everything) {
-            Some(changes) if self.services.len() <= SERVICES_MAX => {
-                for change in changes {
-                    let records = match &change {
-                        KvChange::Put(entry) => self.records(&entry.key, &entry.value),
-                        KvChange::Delete(_) => Vec::new(),
-                    };
-                    if let Some(service) = self.services.get_mut(&change.key().parent()) {
-                        service.set(change.key(), records, &mut Vec::new());
+        match mirror.touched(self.revision) {
+            Some(touched) if self.services.len() <= SERVICES_MAX => {
+                for key in touched {
+                    if self.listed.is_some() || self.services.contains_key(&key.parent()) {
+                        let records = mirror.stored(key).map(|entry| self.records(key, &entry.value));
+                        self.set(key, records.unwrap_or_default());
                     }
                 }
             }
-            _ => self.services.clear(),
+            _ => {
+                self.services.clear();
+                self.listed = None;
+            }
         }
         self.revision = mirror.revision();
     }
 
-    /// What has to be updated when the entry of a key becomes `value`, or goes. `stored` is what is in the zone although
-    /// it does not count any more.
-    pub(super) fn change(
-        &mut self,
-        mirror: &Mirror,
-        key: &Key,
-        stored: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) -> (Vec<Record>, Undo) {
-        let new = value.map(|value| self.records(key, value)).unwrap_or_default();
-        let stored = stored.map(|value| self.records(key, value)).unwrap_or_default();
+    /// What has to be updated when the entry of a key becomes `value`, or goes.
+    pub(super) fn change(&mut self, mirror: &Mirror, key: &Key, value: Option<&[u8]>) -> (Vec<Record>, Undo) {
         let parent = key.parent();
-        if !self.services.contains_key(&parent) {
-            let service = self.count(mirror, &parent);
-            self.services.insert(parent.clone(), service);
+        self.count(mirror, &parent);
+        if self.listed.is_none() {
+            self.listed = Some(self.count_listed(mirror));
         }
-        let service = self.services.entry(parent).or_default();
+        let records = value.map(|value| self.records(key, value)).unwrap_or_default();
+        let (listing, records) = self.split(records);
         let mut updates = Vec::new();
-        let old = service.set(key, new, &mut updates);
-        updates.extend(stored.iter().filter(|record| !service.has(record)).map(message::delete));
+        let mut old = self.services.entry(parent).or_default().set(key, records, &mut updates);
+        old.extend(self.listed.get_or_insert_default().set(key, listing, &mut updates));
+        updates.retain(|update| !message::is_deletion(update) || !self.is_of_another(mirror, key, update));
         (updates, Undo { key: key.clone(), records: old })
     }
 
     /// Takes changes back, in the reverse of their order.
     pub(super) fn undo(&mut self, changes: impl DoubleEndedIterator<Item = Undo>) {
         for Undo { key, records } in changes.rev() {
-            if let Some(service) = self.services.get_mut(&key.parent()) {
-                service.set(&key, records, &mut Vec::new());
-            }
+            self.set(&key, records);
         }
     }
 
     /// Everything that is in the zone, and how long what is a lease lives without a beat.
-    pub(super) fn content(&self, mirror: &Mirror) -> Vec<(Record, Option<Duration>)> {
-        let mut content: Vec<_> = mirror
-            .records()
-            .map(|(name, text)| entry::record(name, text))
-            .map(|record| (record, None))
-            .collect();
-        for (record, lease) in &mut content {
+    pub(super) fn content(&mut self, mirror: &Mirror) -> Vec<(Record, Option<Duration>)> {
+        let texts = mirror.records().map(|(name, text)| {
+            let mut record = entry::record(name, text);
             record.ttl = self.ttl;
-            *lease =
-                entry::lease_at(&self.origin, &record.name).and_then(|id| Some(mirror.lease(id)?.beat.ttl));
-        }
+            let id = entry::lease_at(&self.origin, name);
+            (record, id.and_then(|id| Some(mirror.lease(id)?.beat.ttl)))
+        });
+        let mut content: Vec<_> = texts.collect();
         let parents: BTreeSet<_> = mirror.below(&Key::root()).map(|entry| entry.key.parent()).collect();
-        for parent in parents {
-            let service = self.count(mirror, &parent);
-            let shown = service.sets.into_values().flat_map(|set| set.into_values().take(SHOWN_MAX));
-            content.extend(shown.map(|(record, _)| (record, None)));
-        }
+        let services = parents.iter().map(|parent| self.counted(mirror, parent));
+        let services = services.chain([self.count_listed(mirror)]);
+        let shown = services
+            .flat_map(|service| service.sets.into_values().flat_map(|set| set.into_values().take(SHOWN_MAX)));
+        content.extend(shown.map(|(record, _)| (record, None)));
         content
     }
 
-    fn count(&self, mirror: &Mirror, parent: &Key) -> Service {
+    /// Takes in what the records of an instance are, where they are counted.
+    fn set(&mut self, key: &Key, records: Vec<Record>) {
+        let (listing, records) = self.split(records);
+        if let Some(service) = self.services.get_mut(&key.parent()) {
+            service.set(key, records, &mut Vec::new());
+        }
+        if let Some(listed) = &mut self.listed {
+            listed.set(key, listing, &mut Vec::new());
+        }
+    }
+
+    /// Whether a record that goes here is there for another reason: an instance may be called like a service.
+    fn is_of_another(&mut self, mirror: &Mirror, key: &Key, gone: &Record) -> bool {
+        if !matches!(gone.data, RData::A(_) | RData::AAAA(_)) {
+            return false;
+        }
+        let Some(called) = self.origin.key(&gone.name).filter(|called| called != key) else { return false };
+        let is_same = |record: &Record| record.name == gone.name && record.data == gone.data;
+        let instance = mirror.stored(&called).map(|entry| self.records(&called, &entry.value));
+        if instance.is_some_and(|records| records.iter().any(is_same)) {
+            return true;
+        }
+        let is_service = called != key.parent() && mirror.below(&called).next().is_some();
+        is_service && {
+            self.count(mirror, &called);
+            self.services.get(&called).is_some_and(|service| service.has(gone))
+        }
+    }
+
+    /// Those that list a service, and the others.
+    fn split(&self, records: Vec<Record>) -> (Vec<Record>, Vec<Record>) {
+        records.into_iter().partition(|record| record.name == self.list)
+    }
+
+    /// Counts a service, if that is not done yet.
+    fn count(&mut self, mirror: &Mirror, parent: &Key) {
+        if !self.services.contains_key(parent) {
+            let service = self.counted(mirror, parent);
+            self.services.insert(parent.clone(), service);
+        }
+    }
+
+    fn counted(&self, mirror: &Mirror, parent: &Key) -> Service {
         let mut service = Service::default();
-        for entry in mirror.scan(&Range::Children(parent.clone())).entries {
-            let records = self.records(&entry.key, &entry.value);
+        let range = Range::Children(parent.clone());
+        for entry in mirror.below(parent).filter(|entry| range.contains(&entry.key)) {
+            let (_, records) = self.split(self.records(&entry.key, &entry.value));
             service.set(&entry.key, records, &mut Vec::new());
         }
         service
     }
 
-    fn records(&self, key: &Key, value: &[u8]) -> Vec<Record> {
-        let instance = kv::instance(key, value);
-        instance.map(|instance| records::of_instance(&self.origin, &instance, self.ttl)).unwrap_or_default()
+    fn count_listed(&self, mirror: &Mirror) -> Service {
+        let mut listed = Service::default();
+        for entry in mirror.below(&Key::root()) {
+            let (listing, _) = self.split(self.records(&entry.key, &entry.value));
+            listed.set(&entry.key, listing, &mut Vec::new());
+        }
+        listed
     }
+
+    fn records(&self, key: &Key, value: &[u8]) -> Vec<Record> {
+        let Some(instance) = kv::instance(key, value) else { return Vec::new() };
+        let mut records = records::of_instance(&self.origin, &instance, self.ttl);
+        // A service's target is a host name (RFC 2782), and servers refuse one that is none, such as `project_web_1`.
+        records.retain(|record| match &record.data {
+            RData::SRV(srv) => srv.target.iter().all(is_host_label),
+            _ => true,
+        });
+        records
+    }
+}
+
+/// Whether a label is one of a host (RFC 1123).
+fn is_host_label(label: &[u8]) -> bool {
+    label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 impl Service {

@@ -3,10 +3,10 @@
 //! One question serves all who were waiting when it was sent. A read is served by a question that was sent after the
 //! read began; so it sees what was acknowledged before, by whomever.
 //!
-//! What is known here never goes back. A server that is behind what it told before (a secondary that has not caught up,
-//! a zone that was restored from a backup) is an error for a while; if it stays behind, that is the truth from now on,
-//! and the beginning of another history, which ends all leases: in a restored zone they would live on, with the entries
-//! of yesterday.
+//! What is known here never goes back. A server whose log ends before what it told before (a secondary that has not
+//! caught up, a zone that was restored from a backup) is an error for a while; if it stays behind, that is the truth from
+//! now on, and the beginning of another history, which ends all leases: in a restored zone they would live on, with the
+//! entries of yesterday. A zone without a log, because it was wiped or somebody took the record away, is what it is.
 
 use std::{
     sync::{
@@ -37,8 +37,9 @@ use crate::names::Origin;
 
 /// How long a server may be behind what it told before, until that counts as another history.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// About how long to wait before asking a server again that is behind, or busy.
+/// About how long to wait before asking a server again that is behind, or busy: at first, and at most.
 const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// The mirror, and what keeps it true.
 #[derive(Debug)]
@@ -60,17 +61,19 @@ pub(super) struct Replica {
     /// Where we listen for NOTIFY; 0 if we do not.
     pub(super) notify_port: AtomicU16,
     pulse: watch::Sender<Pulse>,
-    /// How far two synchronisations may be apart before a lease that was silent in between is excused.
-    gap: Duration,
+    /// How many milliseconds two questions may be apart before a lease that was silent in between is excused.
+    gap: AtomicU64,
 }
 
-/// When the server was last heard.
+/// When the server was last heard. Begins anew with each outage.
 #[derive(Debug, Default)]
 struct Contact {
-    /// When the last question was sent that was answered, if all since were.
+    /// When the last question was sent that was answered.
     heard: Option<Instant>,
     /// Since when the server has been behind.
     behind: Option<Instant>,
+    /// Whether the mirror is known not to be what the server has, although their serials are the same.
+    is_doubted: bool,
 }
 
 /// What watches are told.
@@ -86,8 +89,8 @@ pub(super) struct Pulse {
 }
 
 impl Replica {
-    pub(super) fn new(origin: Origin, server: Arc<Server>, gap: Duration) -> Self {
-        Self {
+    pub(super) fn new(origin: Origin, server: Arc<Server>, interval: Duration) -> Self {
+        let replica = Self {
             origin,
             server,
             mirror: Mutex::default(),
@@ -98,8 +101,10 @@ impl Replica {
             contact: Mutex::default(),
             notify_port: AtomicU16::new(0),
             pulse: watch::Sender::default(),
-            gap,
-        }
+            gap: AtomicU64::new(0),
+        };
+        replica.set_interval(interval);
+        replica
     }
 
     /// Looks at the mirror as it is.
@@ -113,12 +118,19 @@ impl Replica {
         self.look(look).ok_or_else(|| Error::new(ErrorKind::Other, "the zone was read and is not there"))
     }
 
+    /// Has the zone be read as a whole with the next synchronisation.
+    pub(super) fn doubt(&self) {
+        self.contact().is_doubted = true;
+    }
+
     /// Makes the mirror at least as new as the server is now, and as what this handle knows of.
     pub(super) async fn sync(&self, deadline: Instant) -> Result<()> {
+        let mut pause = AGAIN;
         loop {
             match self.sync_once(deadline).await {
-                Err(trouble) if trouble.is_passing && Instant::now() + AGAIN < deadline => {
-                    time::sleep(AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+                Err(trouble) if trouble.is_passing && Instant::now() + pause < deadline => {
+                    time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = (2 * pause).min(AGAIN_MAX);
                 }
                 outcome => return outcome.map_err(|trouble| trouble.error),
             }
@@ -139,7 +151,12 @@ impl Replica {
         let waiting = self.tickets.load(Ordering::Acquire);
         let sent = Instant::now();
         let outcome = self.catch_up(deadline).await;
-        self.take_note(sent, outcome.is_ok());
+        match &outcome {
+            Ok(()) => self.heard_at(sent),
+            // It answered, and may soon do so better.
+            Err(trouble) if trouble.is_passing => {}
+            Err(_) => *self.contact() = Contact::default(),
+        }
         outcome?;
         *line = waiting;
         Ok(())
@@ -147,17 +164,24 @@ impl Replica {
 
     async fn catch_up(&self, deadline: Instant) -> Result<(), Trouble> {
         // After so long, what the server has is the truth: to be read as a whole.
-        let overdue = self.contact().behind.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let as_whole = {
+            let contact = self.contact();
+            contact.is_doubted || contact.behind.is_some_and(|since| since.elapsed() >= PATIENCE)
+        };
         let after = match self.look(Mirror::serial) {
-            Some(serial) if !overdue => {
-                let port = self.notify_port.load(Ordering::Relaxed);
-                let question = message::query(&self.origin, RecordType::SOA, (port != 0).then_some(port));
+            Some(serial) if !as_whole => {
+                let question = message::query(&self.origin, RecordType::SOA, self.notify_port());
                 let answer = self.server.ask(&question, deadline).await?;
                 let theirs = transfer::serial(&self.origin, &answer)?;
                 if theirs == serial {
                     return self.check_floor();
                 }
-                // A serial that went back is another history, or one that we know the end of.
+                if !is_newer(theirs, serial) {
+                    // Another history, or one that we know the end of. Its log tells, without a transfer of the whole.
+                    let question = message::question(&entry::head_name(&self.origin), RecordType::TXT);
+                    let answer = self.server.ask(&question, deadline).await?;
+                    self.check(transfer::head(&answer))?;
+                }
                 is_newer(theirs, serial).then_some(serial)
             }
             _ => None,
@@ -174,8 +198,7 @@ impl Replica {
 
     async fn transfer(&self, after: Option<u32>, deadline: Instant) -> Result<Transfer, Trouble> {
         let mut reader = Reader::new(&self.origin, after);
-        let port = self.notify_port.load(Ordering::Relaxed);
-        let request = reader.request((port != 0).then_some(port));
+        let request = reader.request(self.notify_port());
         // BIND serves ten transfers at a time (`transfers-out`) and tells all others that it failed.
         let mut is_passing = false;
         let take = |message: Message| {
@@ -184,7 +207,12 @@ impl Replica {
         };
         let transfer = self.server.converse(&request, deadline, take).await;
         // Nothing was written, whatever became of it.
-        transfer.map_err(|error| Trouble { error: error.not_applied(), is_passing })
+        let transfer = transfer.map_err(|error| Trouble { error: error.not_applied(), is_passing })?;
+        match transfer {
+            // Two servers behind one address, and this one does not have yet what the other one told of.
+            Transfer::Nothing(_) => Err(Trouble::behind()),
+            news => Ok(news),
+        }
     }
 
     /// Takes a transfer in; says whether it does not fit.
@@ -209,9 +237,8 @@ impl Replica {
     fn take_whole(&self, serial: u32, texts: Vec<Text>, now: Instant) -> Result<(), Trouble> {
         let name = entry::head_name(&self.origin);
         let heads = texts.iter().filter(|(at, _)| *at == name);
-        let number = heads.filter_map(|(_, text): &(_, TXT)| Head::read(text)).map(|head| head.number).max();
-        let is_back = number.unwrap_or(0) < self.floor.load(Ordering::Acquire);
-        if is_back {
+        let head = heads.filter_map(|(_, text): &(_, TXT)| Head::read(text)).max_by_key(|head| head.number);
+        if self.is_behind(head) {
             let mut contact = self.contact();
             let since = *contact.behind.get_or_insert(now);
             if now - since < PATIENCE {
@@ -220,8 +247,9 @@ impl Replica {
             contact.behind = None;
             tracing::warn!(zone = %self.origin, "the zone is another than it was; all leases end");
             self.history.fetch_add(1, Ordering::AcqRel);
-            self.floor.store(number.unwrap_or(0), Ordering::Release);
+            self.floor.store(head.map_or(0, |head| head.number), Ordering::Release);
         }
+        self.contact().is_doubted = false;
         let mut mirror = self.mirror();
         match mirror.as_mut() {
             Some(mirror) => mirror.replace(serial, texts, now),
@@ -231,14 +259,31 @@ impl Replica {
     }
 
     fn check_floor(&self) -> Result<(), Trouble> {
-        let number = self.look(|mirror| mirror.head().map_or(0, |head| head.number)).unwrap_or(0);
-        if number < self.floor.load(Ordering::Acquire) {
-            self.contact().behind.get_or_insert(Instant::now());
-            return Err(Trouble::behind());
-        }
-        self.contact().behind = None;
-        self.raise_floor(number);
+        let head = self.look(Mirror::head).flatten();
+        self.check(head)?;
+        self.raise_floor(head.map_or(0, |head| head.number));
         Ok(())
+    }
+
+    /// Whether a log reaches as far as is known; for a while, it may not.
+    fn check(&self, head: Option<Head>) -> Result<(), Trouble> {
+        let mut contact = self.contact();
+        if !self.is_behind(head) {
+            contact.behind = None;
+            return Ok(());
+        }
+        // When the time is over, that is for a transfer of the whole to judge.
+        let since = *contact.behind.get_or_insert_with(Instant::now);
+        if since.elapsed() < PATIENCE { Err(Trouble::behind()) } else { Ok(()) }
+    }
+
+    fn is_behind(&self, head: Option<Head>) -> bool {
+        head.is_some_and(|head| head.number < self.floor())
+    }
+
+    /// The number of the log that is known to have been reached.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
     }
 
     /// Nothing below this number of the log is to be read from now on.
@@ -256,6 +301,11 @@ impl Replica {
         self.pulse.subscribe()
     }
 
+    /// Whether there are watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.pulse.receiver_count() > 0
+    }
+
     /// Tells the watches that the server is lost.
     pub(super) fn lose(&self, error: Error) {
         self.pulse.send_modify(|pulse| {
@@ -264,23 +314,18 @@ impl Replica {
         });
     }
 
-    /// When the server was last heard, if without interruption.
+    /// When the server was last heard, if it is there.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.contact().heard
     }
 
-    fn take_note(&self, sent: Instant, answered: bool) {
-        let mut contact = self.contact();
-        if !answered {
-            contact.heard = None;
-            return;
-        }
-        let is_steady = contact.heard.is_some_and(|heard| sent.duration_since(heard) <= self.gap);
-        contact.heard = Some(sent);
-        drop(contact);
+    /// Takes in that the server has answered a question.
+    fn heard_at(&self, sent: Instant) {
+        let before = self.contact().heard.replace(sent);
         let mut mirror = self.mirror();
         let Some(mirror) = mirror.as_mut() else { return };
-        if !is_steady {
+        let gap = Duration::from_millis(self.gap.load(Ordering::Relaxed));
+        if before.is_none_or(|before| sent.duration_since(before) > gap) {
             // Whoever is silent now may not have been able to speak.
             mirror.excuse_silence(Instant::now());
         }
@@ -289,6 +334,24 @@ impl Replica {
             pulse.beats += 1;
             pulse.revision = revision;
         });
+    }
+
+    /// Gives all leases their full time: the server takes no updates now, from us and maybe from nobody.
+    pub(super) fn excuse_silence(&self) {
+        if let Some(mirror) = self.mirror().as_mut() {
+            mirror.excuse_silence(Instant::now());
+        }
+    }
+
+    /// Says how often the server is asked: two questions that are much farther apart were interrupted.
+    pub(super) fn set_interval(&self, interval: Duration) {
+        let gap = 3 * interval + Duration::from_secs(1);
+        self.gap.store(u64::try_from(gap.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn notify_port(&self) -> Option<u16> {
+        let port = self.notify_port.load(Ordering::Relaxed);
+        (port != 0).then_some(port)
     }
 
     fn mirror(&self) -> MutexGuard<'_, Option<Mirror>> {

@@ -9,11 +9,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use discovery::{Error, ErrorKind, Result};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hickory_proto::op::{Message, MessageType};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,12 +27,13 @@ use crate::tsig::{Flaw, TsigKey, Verifier};
 
 /// How many requests are on their way at once.
 const CONCURRENCY: usize = 32;
-/// How long an unused connection is kept: less than any server waits before it closes it.
-const IDLE: Duration = Duration::from_secs(4);
-/// How many unused connections are kept.
-const IDLE_MAX: usize = 4;
+/// How long an unused connection is kept, and how many: servers have few (BIND: 150 for all).
+const IDLE: Duration = Duration::from_secs(1);
+const IDLE_MAX: usize = 1;
 /// How long to wait for an answer by UDP before asking again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long to ask by UDP alone, without an answer.
+const SILENCE: Duration = Duration::from_millis(1500);
 
 /// A server, by the name or address and the port that it was given by.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ struct Idle {
 
 /// What happens to a request before its answer is there.
 enum Fault {
+    /// The server has no address.
+    Unknown(io::Error),
     /// It never left.
     Unsent(io::Error),
     /// It may have arrived.
@@ -65,43 +69,79 @@ impl Server {
         Self { address, key, idle: Mutex::default(), permits: Semaphore::new(CONCURRENCY) }
     }
 
-    /// Asks by UDP, again and again until there is an answer.
+    /// Asks by UDP, again and again until there is an answer; and by TCP as well where UDP does not do: an answer is too
+    /// long or cannot be believed, or packets seem not to get through.
     pub(super) async fn ask(&self, request: &Message, deadline: Instant) -> Result<Message> {
         let asking = async {
-            let _permit = self.permits.acquire().await;
-            loop {
-                // A lost packet is no outage; a port where nobody listens is.
-                match time::timeout(AGAIN, self.ask_once(request)).await {
-                    Ok(answer) => return answer,
-                    Err(_) => continue,
+            let by_udp = async {
+                let _permit = self.permits.acquire().await;
+                self.ask_by_udp(request).await
+            };
+            tokio::pin!(by_udp);
+            let by_udp = if let Ok(answer) = time::timeout(SILENCE, &mut by_udp).await {
+                answer
+            } else {
+                // Whichever comes first; but for a failure of TCP, which says nothing about UDP.
+                tokio::select! {
+                    answer = &mut by_udp => answer,
+                    Ok(answer) = self.call(request, deadline) => return Ok(answer),
                 }
+            };
+            match by_udp {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => self.call(request, deadline).await,
+                Err(fault) => Err(self.error(fault)),
             }
         };
         let answer = time::timeout_at(deadline, asking).await;
         answer.unwrap_or_else(|_| Err(late())).map_err(Error::not_applied)
     }
 
-    async fn ask_once(&self, request: &Message) -> Result<Message> {
-        let server = self.resolve().await?;
-        let local =
-            if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let exchange = async {
-            let socket = UdpSocket::bind((local, 0)).await.map_err(Fault::Unsent)?;
-            socket.connect(server).await.map_err(Fault::Unsent)?;
-            let (bytes, mut verifier) = self.encoded(request)?;
-            socket.send(&bytes).await.map_err(Fault::Broken)?;
-            let mut buffer = vec![0; 4096];
-            loop {
-                let size = socket.recv(&mut buffer).await.map_err(Fault::Broken)?;
-                // Anybody can send us packets: one that is not the answer must not keep the answer away.
-                match verified(&buffer[..size], request, verifier.as_mut()) {
-                    Ok(answer) => return Ok(answer),
-                    Err(Fault::Nonsense) => continue,
-                    Err(fault) => return Err(fault),
+    /// The answer by UDP; `None` if it has to be asked for in another way.
+    async fn ask_by_udp(&self, request: &Message) -> Result<Option<Message>, Fault> {
+        let servers = self.addresses().await?;
+        let mut sockets = Vec::<Arc<UdpSocket>>::new();
+        let mut answers = FuturesUnordered::new();
+        let mut refusal = None;
+        for round in 0.. {
+            let at = round % servers.len();
+            if at == sockets.len() {
+                let socket = Arc::new(socket_to(servers[at]).await.map_err(Fault::Unsent)?);
+                sockets.push(socket.clone());
+                answers.push(self.receive(socket, request));
+            }
+            // A refusal of the last packet is told to the next one.
+            let sent = self.encoded(request).map(|(bytes, _)| bytes)?;
+            let _ = sockets[at].send(&sent).await;
+            let due = Instant::now() + AGAIN;
+            while let Ok(Some(answer)) = time::timeout_at(due, answers.next()).await {
+                match answer {
+                    Ok(answer) if answer.metadata.truncation => return Ok(None),
+                    Ok(answer) => return Ok(Some(answer)),
+                    Err(Fault::Broken(error)) => refusal = Some(error),
+                    Err(_) => return Ok(None),
                 }
             }
-        };
-        exchange.await.map_err(|fault| self.error(fault))
+            if answers.is_empty() && sockets.len() == servers.len() {
+                break;
+            }
+        }
+        // A lost packet is no outage; a port where nobody listens is.
+        Err(Fault::Broken(refusal.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into())))
+    }
+
+    /// Waits for the answer to a question that was sent, however often.
+    async fn receive(&self, socket: Arc<UdpSocket>, request: &Message) -> Result<Message, Fault> {
+        let mut buffer = vec![0; 4096];
+        loop {
+            let size = socket.recv(&mut buffer).await.map_err(Fault::Broken)?;
+            // Anybody can send us packets: one that is not the answer must not keep the answer away.
+            let (_, mut verifier) = self.encoded(request)?;
+            match verified(&buffer[..size], request, verifier.as_mut()) {
+                Err(Fault::Nonsense) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Sends a request by TCP and waits for the one message that answers it.
@@ -145,11 +185,19 @@ impl Server {
                 return Ok(idle.stream);
             }
         }
-        let server = self.resolve().await?;
-        let stream = TcpStream::connect(server).await.map_err(|error| self.error(Fault::Unsent(error)))?;
-        // A message is one write: there is nothing to wait for.
-        let _ = stream.set_nodelay(true);
-        Ok(stream)
+        let servers = self.addresses().await.map_err(|fault| self.error(fault))?;
+        let mut failure = None;
+        for server in servers {
+            match TcpStream::connect(server).await {
+                Ok(stream) => {
+                    // A message is one write: there is nothing to wait for.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(self.error(Fault::Unsent(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))))
     }
 
     fn keep(&self, stream: TcpStream) {
@@ -166,15 +214,17 @@ impl Server {
 
     /// Where the server is now.
     pub(super) async fn resolve(&self) -> Result<SocketAddr> {
+        let addresses = self.addresses().await.map_err(|fault| self.error(fault))?;
+        Ok(addresses[0])
+    }
+
+    /// All its addresses; at least one.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, Fault> {
         if let Ok(address) = self.address.parse() {
-            return Ok(address);
+            return Ok(vec![address]);
         }
-        let unknown = || {
-            let message = format!("the server {} has no address now; check its name", self.address);
-            Error::new(ErrorKind::Unavailable, message).not_applied()
-        };
-        let mut found = lookup_host(&self.address).await.map_err(|error| unknown().with_source(error))?;
-        found.next().ok_or_else(unknown)
+        let found: Vec<_> = lookup_host(&self.address).await.map_err(Fault::Unknown)?.collect();
+        if found.is_empty() { Err(Fault::Unknown(io::ErrorKind::NotFound.into())) } else { Ok(found) }
     }
 
     fn encoded(&self, request: &Message) -> Result<(Vec<u8>, Option<Verifier>), Fault> {
@@ -191,6 +241,10 @@ impl Server {
             Error::new(ErrorKind::Unavailable, message).with_source(error)
         };
         match fault {
+            Fault::Unknown(error) => {
+                let message = format!("the server {server} has no address now; check its name");
+                Error::new(ErrorKind::Unavailable, message).with_source(error).not_applied()
+            }
             Fault::Unsent(error) => Error::new(
                 ErrorKind::Unavailable,
                 format!("{server} cannot be reached; is it a DNS server that is up?"),
@@ -227,10 +281,21 @@ impl Server {
             .not_applied(),
             Flaw::Missing | Flaw::Malformed => Error::new(
                 ErrorKind::Denied,
-                format!("{server} answers without a signature by {key}; check that it knows the key"),
+                format!(
+                    "{server} answers without a signature by {key}; check that it knows the key, and has the zone"
+                ),
             ),
         }
     }
+}
+
+/// A socket that sends to a server and hears nobody else.
+pub(super) async fn socket_to(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any =
+        if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    Ok(socket)
 }
 
 /// The answer, if it is one to be believed.
@@ -250,13 +315,13 @@ fn verified(bytes: &[u8], request: &Message, verifier: Option<&mut Verifier>) ->
     Ok(answer)
 }
 
-async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(super) async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message of more than 65535 bytes"))?;
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await
 }
 
-async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut message).await?;
     Ok(message)

@@ -1,22 +1,30 @@
 //! Serving the zone, as long as nobody else does.
 //!
-//! The port decides: whoever has it serves. All others try again and again, so that when the one that serves ends,
-//! another is in its place within a moment. It begins with what its handle knows of the zone; its serial is far ahead of
-//! every one that was given before, so that all others read the zone as a whole and look whether anything was lost.
+//! The port decides: whoever has it serves. All others keep their copies of the zone fresh and try again and again, so
+//! that when the one that serves ends, another is in its place within a moment. It begins with its copy; its serial is far
+//! ahead of every one that was given before, so that all others read the zone as a whole and look whether anything was
+//! lost. Who knows nothing of the zone, or knows that its copy is old, lets others go first.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use discovery::Result;
+use hickory_proto::rr::RecordType;
 use tokio::{
     task::JoinHandle,
     time::{self, Instant},
 };
 
-use super::Shared;
+use super::{Shared, message};
 use crate::authority::{Authority, ZoneConfig};
 
 /// About how often to try.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long to let others go first: longer than it takes them to try again.
+const AFTER_YOU: Duration = Duration::from_millis(600);
 
 /// How far ahead of its own copy the serial of a successor is: further than the copy can be behind.
 const AHEAD: u32 = 1 << 16;
@@ -26,9 +34,9 @@ const AHEAD: u32 = 1 << 16;
 pub(super) struct Standby(JoinHandle<()>);
 
 impl Standby {
-    /// Tries once, so that there is a server when this returns, and goes on in the background.
+    /// Sees to it that there is a server, unless something is in the way, and goes on in the background.
     pub(super) async fn begin(shared: &Arc<Shared>, address: SocketAddr) -> Self {
-        let first = serve(shared, address).await;
+        let first = if is_served(shared).await { Ok(None) } else { serve(shared, address).await };
         Self(tokio::spawn(stand_by(shared.clone(), address, first)))
     }
 }
@@ -39,21 +47,62 @@ impl Drop for Standby {
     }
 }
 
-async fn stand_by(shared: Arc<Shared>, address: SocketAddr, first: Result<Authority>) {
-    let mut attempt = first;
+async fn stand_by(shared: Arc<Shared>, address: SocketAddr, first: Result<Option<Authority>>) {
+    // It keeps the copy fresh.
+    let _eye = shared.eye();
+    let (mut attempt, mut is_told) = (first, false);
     loop {
-        if let Ok(authority) = attempt {
-            tracing::info!(zone = %shared.replica.origin, %address, "serving the zone");
-            // Until it is dropped along with this task.
-            let () = std::future::pending().await;
-            drop(authority);
+        match attempt {
+            Ok(Some(authority)) => {
+                tracing::info!(zone = %shared.replica.origin, %address, "serving the zone");
+                // Until it is dropped along with this task.
+                let () = std::future::pending().await;
+                drop(authority);
+            }
+            Ok(None) => is_told = false,
+            Err(error) if !is_told => {
+                is_told = true;
+                tracing::warn!(zone = %shared.replica.origin, %address, %error, "cannot serve the zone; trying again");
+            }
+            Err(_) => {}
         }
-        time::sleep_until(Instant::now() + AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+        time::sleep(AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+        if is_free(address) && is_outdated(&shared) {
+            time::sleep(AFTER_YOU).await;
+        }
         attempt = serve(&shared, address).await;
     }
 }
 
-async fn serve(shared: &Shared, address: SocketAddr) -> Result<Authority> {
+/// Whether somebody serves the zone; nobody does who has not answered for so long that all others had their turn.
+async fn is_served(shared: &Shared) -> bool {
+    let question = message::query(&shared.replica.origin, RecordType::SOA, None);
+    let last = Instant::now() + AFTER_YOU;
+    while Instant::now() < last {
+        if shared.replica.server.ask(&question, last).await.is_ok() {
+            return true;
+        }
+        time::sleep(AGAIN / 4).await;
+    }
+    false
+}
+
+/// Whether more is known of the zone than what is here of it.
+fn is_outdated(shared: &Shared) -> bool {
+    let known = shared.replica.look(|mirror| mirror.head().map_or(0, |head| head.number));
+    known.is_none_or(|known| known < shared.replica.floor())
+}
+
+/// Whether nobody has a port. Costs less than to try to serve, and is no promise.
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
+/// Serves the zone; `None` if somebody else does.
+async fn serve(shared: &Shared, address: SocketAddr) -> Result<Option<Authority>> {
+    if !is_free(address) {
+        return Ok(None);
+    }
     let zone = ZoneConfig::dynamic(&shared.replica.origin.to_string());
     let known = shared.replica.look(|mirror| (mirror.serial(), shared.projection().content(mirror)));
     let zone = match known {
@@ -65,5 +114,5 @@ async fn serve(shared: &Shared, address: SocketAddr) -> Result<Authority> {
         Some(key) => authority.key(key.clone()),
         None => authority,
     };
-    authority.start().await
+    authority.start().await.map(Some)
 }

@@ -9,8 +9,11 @@ use hickory_proto::{
     },
 };
 
-use super::message;
+use super::{entry::Head, message};
 use crate::names::Origin;
+
+/// The most bytes of texts that a transfer may bring: more than any registry has, and less than would harm.
+const BYTES_MAX: usize = 1 << 30;
 
 /// A TXT record and where it is; of others the store wants to know nothing.
 pub(super) type Text = (Name, TXT);
@@ -41,6 +44,7 @@ pub(super) struct Reader {
     /// The serial that was asked behind; `None` for the whole.
     after: Option<u32>,
     state: State,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,7 @@ enum State {
 
 impl Reader {
     pub(super) fn new(origin: &Origin, after: Option<u32>) -> Self {
-        Self { origin: origin.clone(), after, state: State::Start }
+        Self { origin: origin.clone(), after, state: State::Start, bytes: 0 }
     }
 
     /// The request: by TCP; signed by whoever sends it.
@@ -78,6 +82,12 @@ impl Reader {
         }
         let alone = message.answers.len() == 1;
         for record in message.answers {
+            if let RData::TXT(text) = &record.data {
+                self.bytes += text.txt_data.iter().map(|string| string.len() + 64).sum::<usize>();
+            }
+            if self.bytes > BYTES_MAX {
+                return Err(corrupt("a transfer that has no end"));
+            }
             if let Some(transfer) = self.step(record)? {
                 return Ok(Some(transfer));
             }
@@ -161,6 +171,15 @@ pub(super) fn serial(origin: &Origin, answer: &Message) -> Result<u32> {
         let message = format!("the server has no zone {origin}; check the name, or set the zone up");
         Error::new(ErrorKind::Unavailable, message).not_applied()
     })
+}
+
+/// The head of the log in the answer to a question for it.
+pub(super) fn head(answer: &Message) -> Option<Head> {
+    let heads = answer.answers.iter().filter_map(|record| match &record.data {
+        RData::TXT(text) => Head::read(text),
+        _ => None,
+    });
+    heads.max_by_key(|head| head.number)
 }
 
 /// Whether one serial is behind another (RFC 1982).

@@ -45,8 +45,9 @@ impl Watch {
     /// Continues behind `after` if that can be done without a gap, and else begins with the whole range.
     async fn open(shared: Arc<Shared>, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Self)> {
         let mut pulse = shared.replica.pulse();
-        let losses = pulse.borrow_and_update().losses;
         let eye = shared.eye();
+        // It may be at rest, with nobody to look for.
+        shared.look_now();
         let begin = |mirror: &super::mirror::Mirror| {
             let revision = mirror.revision();
             match after.and_then(|after| mirror.since(after, &range)) {
@@ -58,6 +59,8 @@ impl Watch {
         let update = shared.replica.read(shared.deadline(), begin).await?;
         let update = shared.with_own_leases(update);
         let reported = revision(&update);
+        // Losses that were told while this was waited for are over.
+        let losses = pulse.borrow_and_update().losses;
         Ok((update, Self { shared, range, pulse, losses, reported, _eye: eye }))
     }
 
@@ -69,7 +72,8 @@ impl Watch {
                     Error::new(ErrorKind::Unavailable, "the server does not answer").not_applied()
                 }));
             }
-            if pulse.revision != self.reported {
+            // The mirror may be ahead of what was told of it.
+            if pulse.revision > self.reported {
                 let update = self.shared.replica.look(|mirror| {
                     let revision = mirror.revision();
                     match mirror.since(self.reported, &self.range) {
@@ -83,13 +87,11 @@ impl Watch {
                     return Ok(self.shared.with_own_leases(update));
                 }
             }
-            let gone = self.pulse.changed().await.is_err();
-            if gone {
-                return Err(Error::new(ErrorKind::Closed, "the store went away"));
-            }
+            // It never ends: what it comes from is here as well.
+            let _ = self.pulse.changed().await;
             let quiet = {
                 let pulse = self.pulse.borrow();
-                pulse.losses == self.losses && pulse.revision == self.reported
+                pulse.losses == self.losses && pulse.revision <= self.reported
             };
             if quiet {
                 // The server answered, and nothing has happened.

@@ -68,10 +68,13 @@ async fn counts_that_lie_are_malformed() {
 #[tokio::test]
 async fn answers_are_not_answered() {
     let authority = dynamic().await;
-    let mut message = query("disco.test.", RecordType::SOA).to_vec().unwrap();
-    message[2] |= 0x80;
-    let silence = timeout(Duration::from_millis(200), ask_raw(authority.address(), &message)).await;
-    assert!(silence.is_err(), "{silence:?}");
+    let mut connection = Connection::open(authority.address()).await;
+    let (first, second) = (query("disco.test.", RecordType::SOA), query("disco.test.", RecordType::NS));
+    let mut answer = first.to_vec().unwrap();
+    answer[2] |= 0x80;
+    connection.send(&answer).await;
+    connection.send(&second.to_vec().unwrap()).await;
+    assert_eq!(connection.receive().await.unwrap().metadata.id, second.metadata.id);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod lifecycle;
 mod notify;
 mod queries;
 mod secondaries;
+mod strangers;
 mod updates;
 mod views;
 

@@ -101,20 +101,30 @@ pub(super) fn clear(dir: &Path) -> io::Result<()> {
 
 /// Makes the running server serve `content` instead of what it has.
 pub(super) async fn load(server: &NameServer, content: &str) -> io::Result<()> {
-    let zone = server.zone();
-    control(server.dir(), &["freeze", zone]).await?;
-    // The server answers before it has written what it has, which would then replace the content.
-    let file = server.dir().join(ZONE_FILE);
-    let serial = server.serial().await?.to_string();
-    let deadline = Deadline::after(super::LOADED_WITHIN);
-    while serial_in(&fs::read_to_string(&file)?) != Some(&serial) {
-        if !deadline.wait().await {
-            return Err(server.process.failure("did not write its zone"));
+    let (zone, file) = (server.zone(), server.dir().join(ZONE_FILE));
+    match control(server.dir(), &["freeze", zone]).await {
+        // It did not like the last content, and has had nothing to write since.
+        Err(error) if error.to_string().contains("already frozen") => {}
+        frozen => {
+            frozen?;
+            written(server, &file).await?;
         }
     }
     clear(server.dir())?;
     super::replace_file(&file, content)?;
     control(server.dir(), &["thaw", zone]).await
+}
+
+/// Waits until a frozen server has written what it has. It answers before that, and would then replace any other content.
+async fn written(server: &NameServer, file: &Path) -> io::Result<()> {
+    let serial = server.serial().await?.to_string();
+    let deadline = Deadline::after(super::LOADED_WITHIN);
+    while serial_in(&fs::read_to_string(file)?) != Some(&serial) {
+        if !deadline.wait().await {
+            return Err(server.process.failure("did not write its zone"));
+        }
+    }
+    Ok(())
 }
 
 /// The serial of a zone file.

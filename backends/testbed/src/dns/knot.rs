@@ -103,8 +103,10 @@ pub(super) async fn load(server: &NameServer, content: &str) -> io::Result<()> {
     super::replace_file(&dir.join(ZONE_FILE), content)?;
     // Or the changes since a lower serial would be applied to the new content.
     control(dir, &["-f", "zone-purge", zone, "+journal"]).await?;
-    control(dir, &["zone-reload", zone]).await?;
-    control(dir, &["zone-thaw", zone]).await
+    let reloaded = control(dir, &["zone-reload", zone]).await;
+    control(dir, &["zone-thaw", zone]).await?;
+    // The client itself knows no reason.
+    reloaded.map_err(|error| server.process.failure(&format!("did not load the zone ({error})")))
 }
 
 /// Returns when the command was carried out.

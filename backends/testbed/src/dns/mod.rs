@@ -31,6 +31,9 @@ const LOADED_WITHIN: Duration = Duration::from_secs(60);
 /// The zone as text; the servers write changes into it now and then.
 const ZONE_FILE: &str = "zone";
 
+/// What the servers say of a zone file that they cannot read or do not like.
+const REJECTIONS: [&str; 2] = ["not loaded due to errors", "zone event 'load' failed"];
+
 /// What is missing to run a server made of `programs` here, if anything.
 pub(crate) fn missing(programs: &[&str], package: &str) -> Option<String> {
     let package = format!("{package} bind9-dnsutils");
@@ -106,18 +109,19 @@ impl NameServer {
 
     /// Replaces all that the zone holds by `records`, as [`NameServerBuilder::records`], under any `serial`, also one that
     /// is lower than before. The server goes on to serve meanwhile, and does not know what changed: transfers since an
-    /// older serial are of the whole zone. Returns when it serves the new content.
+    /// older serial are of the whole zone. Returns when it serves the new content. One that it does not like leaves the
+    /// old one in place; BIND then refuses changes until it is given another.
     ///
     /// # Errors
     ///
-    /// When the server is a secondary, is not running, or does not like the content (see its [`log`](Self::log)).
+    /// When the server is a secondary, is not running, or does not like the content; the error shows the end of its log.
     pub async fn reload_zone(&self, records: &str, serial: u32) -> io::Result<()> {
         if self.options.primary.is_some() {
             return Err(io::Error::other("a secondary holds what its primary does: reload the zone there"));
         }
         let mark = format!("load-{:016x}", fastrand::u64(..));
         let zone = Zone { name: self.zone().to_owned(), records: records.to_owned(), serial };
-        let content = zone.file(&mark);
+        let (content, log_before) = (zone.file(&mark), self.log().len());
         match self.options.software {
             Software::Bind => bind::load(self, &content).await?,
             Software::Knot => knot::load(self, &content).await?,
@@ -126,7 +130,7 @@ impl NameServer {
         let deadline = Deadline::after(LOADED_WITHIN);
         while self.soa(&self.dig()).await?[0] != marked {
             self.process.check()?;
-            if !deadline.wait().await {
+            if self.log().get(log_before..).is_some_and(rejects) || !deadline.wait().await {
                 return Err(self.process.failure("did not load the zone"));
             }
         }
@@ -242,11 +246,19 @@ impl Serve for NameServer {
         &self.process
     }
 
+    fn has_given_up(&self) -> bool {
+        rejects(&self.process.log_of_this_start())
+    }
+
     async fn serves(&self) -> io::Result<()> {
         self.soa(&self.dig()).await?;
         self.soa(&self.dig().tcp()).await?;
         Ok(())
     }
+}
+
+fn rejects(log: &str) -> bool {
+    REJECTIONS.iter().any(|words| log.contains(words))
 }
 
 /// Nobody sees a half written file, nor writes to the new one what was meant for the old.

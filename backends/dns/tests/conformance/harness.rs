@@ -1,6 +1,6 @@
 //! A server and a zone of its own for every check: some count revisions, or end all leases.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,22 +9,14 @@ use discovery::{
     conformance::{Disrupt, Disruption, Harness},
     kv::Key,
 };
-use discovery_dns::{Authority, DnsZone, DnsZoneConfig, DnsZoneConfigBuilder, TsigKey, ZoneConfig};
+use discovery_dns::{Authority, Notify, TsigKey, ZoneConfig};
 use discovery_testbed::{Dig, NameServer, NsUpdate, Proxy};
+
+use crate::common::{unsigned_at, zone};
 
 /// The zone of the embedded authority, and its key.
 const ZONE: &str = "disco.test";
 const KEY: (&str, &str) = ("disco-key", "c2VjcmV0IHNlY3JldCBzZWNyZXQ=");
-
-/// How clients of a server are set up for tests: one that polls often, so that nothing takes long.
-pub(crate) fn config(port: u16, zone: &str, (name, secret): (&str, &str)) -> DnsZoneConfigBuilder {
-    DnsZoneConfig::builder()
-        .server("127.0.0.1", port)
-        .zone(zone)
-        .key(TsigKey::new(name, secret).unwrap())
-        .poll_interval(Duration::from_millis(50))
-        .silence_timeout(Duration::from_secs(2))
-}
 
 /// A server, and a line to it that can be cut.
 pub(crate) struct ZoneHarness<S> {
@@ -82,8 +74,9 @@ impl<S: Server> ZoneHarness<S> {
     }
 
     fn client(&self, port: u16) -> Arc<dyn Backend> {
-        let config = config(port, self.server.zone(), self.server.key());
-        Arc::new(DnsZone::new(config.build().unwrap()))
+        let (name, secret) = self.server.key();
+        let config = unsigned_at(self.server.zone(), SocketAddr::from(([127, 0, 0, 1], port)));
+        Arc::new(zone(config.key(TsigKey::new(name, secret).unwrap()).notify(Notify::Auto)))
     }
 
     async fn update(&self, script: &str) {
