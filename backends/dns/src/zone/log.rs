@@ -232,7 +232,10 @@ impl Batch<'_> {
                     replica.raise_floor(head.number);
                     self.desk.ahead.take(head, plan.changed, plan.ended);
                     self.settle(plan.verdicts, &Ok(()));
-                    self.shared.look_now();
+                    if replica.is_watched() {
+                        // Else what is ahead of the mirror may stay there.
+                        self.shared.look_now();
+                    }
                 }
                 Ok(answer) => {
                     self.desk.projection.undo(plan.undo.into_iter());
