@@ -3,7 +3,7 @@
 
 pub mod workloads;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use discovery::{Instance, InstanceId, Revision, ServiceName, Snapshot};
 
@@ -47,6 +47,33 @@ pub fn print_ratio(group: &str, raw: &str, ours: &str) {
             own / floor
         ),
         _ => println!("ratio {group}: not measured in this run\n"),
+    }
+}
+
+/// How long single rounds took, for what a median does not tell.
+#[derive(Debug, Default)]
+pub struct Rounds(Vec<Duration>);
+
+impl Rounds {
+    /// Does `count` rounds, each of which says how long it took; returns how long that was in all.
+    pub async fn run(&mut self, count: u64, mut round: impl AsyncFnMut() -> Duration) -> Duration {
+        let before = self.0.len();
+        for _ in 0..count {
+            self.0.push(round().await);
+        }
+        self.0[before..].iter().sum()
+    }
+
+    /// Prints the median and the slowest hundredth of one side of a criterion group.
+    pub fn print(mut self, group: &str, side: &str) {
+        self.0.sort_unstable();
+        let at = |hundredths: usize| {
+            let round: &Duration = self.0.get(self.0.len() * hundredths / 100)?;
+            Some(format!("{:.2} ms", round.as_secs_f64() * 1e3))
+        };
+        if let (Some(p50), Some(p99)) = (at(50), at(99)) {
+            println!("rounds {group:<39} {side}: p50 {p50:>9}  p99 {p99:>9}  of {}", self.0.len());
+        }
     }
 }
 

@@ -105,7 +105,10 @@ impl Notifier {
         let mut serials = self.zone.serials();
         loop {
             let serial = self.tell(Instant::now()).await;
-            let later = self.told.values().filter(|told| told.serial != serial).map(|told| told.again);
+            // Who has not answered yet is told again, not anew.
+            let later =
+                self.told.iter().filter(|(to, told)| told.serial != serial && !self.open.contains_key(to));
+            let later = later.map(|(_, told)| told.again);
             let again = self.open.values().map(|open| open.again).chain(later).min();
             let again = async {
                 match again {

@@ -1,7 +1,7 @@
 //! Keeping an eye on the server: one task a handle, as long as there are watches or leases.
 //!
-//! It asks for the serial once a [poll interval](super::DnsZoneConfig::poll_interval), and at once when the server sends
-//! a NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears nothing any more,
+//! It asks for the serial once a [poll interval](super::DnsZoneConfig::poll_interval), and for what is new at once when
+//! the server sends a NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears nothing any more,
 //! they end. And it ends leases that fell silent, and sweeps away what they leave.
 //!
 //! A handle that watches nothing, but holds leases, has time: it looks only to end the leases of others.
@@ -21,7 +21,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{Shared, log::Work, notify::Listener};
+use super::{Shared, log::Work, notify::Listener, replica::Hint};
 
 /// How long to wait, at most, before ending what has fallen silent: so that not all who notice do it.
 const SWEEP_DELAY: Duration = Duration::from_millis(300);
@@ -31,8 +31,10 @@ const LET_BE_MAX: Duration = Duration::from_secs(60);
 /// How many leases are ended at once.
 const ENDS: usize = 256;
 
-/// How soon to look again, at most, however many changes there are: they come together then.
-const REST_MIN: Duration = Duration::from_millis(10);
+/// How long to rest after a look when there is a reason for the next one already: as long as the look took, so that the
+/// more there is to be done, the more changes come together; but from what the timer can tell up to this.
+const REST_MIN: Duration = Duration::from_millis(1);
+const REST_MAX: Duration = Duration::from_millis(10);
 
 /// The task; dropped, it ends.
 #[derive(Debug)]
@@ -93,10 +95,11 @@ struct Watchman {
 
 impl Watchman {
     async fn run(mut self) {
+        let mut hint = Hint::Perhaps;
         loop {
             self.listen().await;
             let began = Instant::now();
-            match self.shared.replica.sync(began + self.shared.config.silence_timeout()).await {
+            match self.shared.replica.sync(hint, began + self.shared.config.silence_timeout()).await {
                 Ok(()) => {
                     self.is_slow = false;
                     self.look_for_silence();
@@ -108,12 +111,14 @@ impl Watchman {
                     self.shared.replica.lose(error);
                 }
             }
-            self.rest(began).await;
+            hint = self.rest(began).await;
         }
     }
 
     /// Waits until it is time to look again, or there is a reason to.
-    async fn rest(&mut self, began: Instant) {
+    async fn rest(&mut self, began: Instant) -> Hint {
+        let took = began.elapsed();
+        let enough = Instant::now() + took.min(REST_MAX);
         let interval = self.interval();
         self.shared.replica.set_interval(interval);
         // Clients that were started together should not ask together for ever.
@@ -131,17 +136,20 @@ impl Watchman {
                 None => std::future::pending().await,
             }
         };
-        let swept = tokio::select! {
-            () = time::sleep_until(due) => None,
-            () = self.shared.bell.notified() => None,
-            () = notified => None,
-            swept = swept => Some(swept),
+        let (hint, swept) = tokio::select! {
+            () = time::sleep_until(due) => (Hint::Perhaps, None),
+            () = self.shared.bell.notified() => (Hint::News, None),
+            () = notified => (Hint::News, None),
+            swept = swept => (Hint::Perhaps, Some(swept)),
         };
         if let Some(swept) = swept {
             self.sweeping = None;
             self.take_note(swept);
         }
-        time::sleep_until(began + REST_MIN).await;
+        if took >= REST_MIN {
+            time::sleep_until(enough).await;
+        }
+        hint
     }
 
     /// Whether the server has answered within the time that it may be silent.

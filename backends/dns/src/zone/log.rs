@@ -37,6 +37,7 @@ use super::{
     message,
     mirror::Mirror,
     projection::{Projection, Undo},
+    replica::Hint,
 };
 
 /// How many bytes a message may have, its signature and its head aside.
@@ -189,7 +190,7 @@ impl Batch<'_> {
     async fn write(mut self) {
         let replica = &self.shared.replica;
         let mut is_due = replica.look(|_| ()).is_none() || self.desk.ahead.changed.len() > AHEAD_MAX;
-        let mut planned_on = None;
+        let (mut hint, mut planned_on) = (Hint::News, None);
         for attempt in 0_u32.. {
             // What its caller has given up must not take effect later.
             self.members.retain(|member| !member.answer.is_closed());
@@ -198,7 +199,7 @@ impl Batch<'_> {
                 // Those that were overtaken should not all come again at once.
                 let pause = Duration::from_millis(fastrand::u64(0..1 << attempt.min(5)));
                 time::sleep(if attempt > 1 { pause } else { Duration::ZERO }).await;
-                if let Err(error) = replica.sync(deadline).await {
+                if let Err(error) = replica.sync(hint, deadline).await {
                     return self.answer_all(&error.not_applied());
                 }
                 self.is_fresh = true;
@@ -217,6 +218,7 @@ impl Batch<'_> {
                 continue;
             };
             is_due = !plan.is_decided(self.is_fresh);
+            hint = Hint::Perhaps;
             if is_due {
                 self.desk.projection.undo(plan.undo.into_iter());
                 continue;
@@ -230,12 +232,16 @@ impl Batch<'_> {
                     replica.raise_floor(head.number);
                     self.desk.ahead.take(head, plan.changed, plan.ended);
                     self.settle(plan.verdicts, &Ok(()));
-                    self.shared.look_now();
+                    if replica.is_watched() {
+                        // Else what is ahead of the mirror may stay there.
+                        self.shared.look_now();
+                    }
                 }
                 Ok(answer) => {
                     self.desk.projection.undo(plan.undo.into_iter());
                     is_due = true;
                     let code = answer.metadata.response_code;
+                    hint = if message::is_unmet(code) { Hint::News } else { Hint::Perhaps };
                     if !message::is_unmet(code) {
                         self.refused(plan.verdicts, &message::refusal(code, &replica.origin));
                     } else if Instant::now() >= deadline {
@@ -564,8 +570,7 @@ impl<'a> Planner<'a> {
             if let Some(entry) = entry {
                 updates.push(entry.record(origin, self.shared.config.record_ttl()));
             }
-            let value = entry.as_ref().map(|entry| &*entry.value);
-            let (records, step) = self.projection.change(self.mirror, key, value);
+            let (records, step) = self.projection.change(self.mirror, key, entry.as_ref());
             updates.extend(records);
             undo.push(step);
         }

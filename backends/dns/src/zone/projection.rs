@@ -25,7 +25,7 @@ use hickory_proto::{
 };
 
 use super::{
-    entry::{self, digest},
+    entry::{self, Stamped, digest},
     message,
     mirror::Mirror,
 };
@@ -48,6 +48,8 @@ pub(super) struct Projection {
     list: Name,
     /// What is there, of all instances in the zone; `None` until it is needed.
     listed: Option<Service>,
+    /// The versions that this handle wrote and has not met in the mirror yet: nothing new there.
+    written: HashMap<Key, Revision>,
     /// As of when.
     revision: Revision,
 }
@@ -75,8 +77,8 @@ pub(super) struct Undo {
 impl Projection {
     pub(super) fn new(origin: &Origin, ttl: u32) -> Self {
         let list = records::list(origin);
-        let (origin, services) = (origin.clone(), HashMap::new());
-        Self { origin, ttl, services, list, listed: None, revision: Revision(0) }
+        let (services, written) = (HashMap::new(), HashMap::new());
+        Self { origin: origin.clone(), ttl, services, list, listed: None, written, revision: Revision(0) }
     }
 
     /// Takes in what has happened in the store.
@@ -84,6 +86,10 @@ impl Projection {
         match mirror.touched(self.revision) {
             Some(touched) if self.services.len() <= SERVICES_MAX => {
                 for key in touched {
+                    let written = self.written.remove(key);
+                    if written.is_some() && written == mirror.stored(key).map(|entry| entry.modified) {
+                        continue;
+                    }
                     if self.listed.is_some() || self.services.contains_key(&key.parent()) {
                         let records = mirror.stored(key).map(|entry| self.records(key, &entry.value));
                         self.set(key, records.unwrap_or_default());
@@ -93,19 +99,29 @@ impl Projection {
             _ => {
                 self.services.clear();
                 self.listed = None;
+                self.written.clear();
             }
         }
         self.revision = mirror.revision();
     }
 
-    /// What has to be updated when the entry of a key becomes `value`, or goes.
-    pub(super) fn change(&mut self, mirror: &Mirror, key: &Key, value: Option<&[u8]>) -> (Vec<Record>, Undo) {
+    /// What has to be updated when the entry of a key becomes this one, or goes.
+    pub(super) fn change(
+        &mut self,
+        mirror: &Mirror,
+        key: &Key,
+        entry: Option<&Stamped>,
+    ) -> (Vec<Record>, Undo) {
         let parent = key.parent();
         self.count(mirror, &parent);
         if self.listed.is_none() {
             self.listed = Some(self.count_listed(mirror));
         }
-        let records = value.map(|value| self.records(key, value)).unwrap_or_default();
+        let records = entry.map(|entry| self.records(key, &entry.value)).unwrap_or_default();
+        match entry {
+            Some(entry) => self.written.insert(key.clone(), entry.modified),
+            None => self.written.remove(key),
+        };
         let (listing, records) = self.split(records);
         let mut updates = Vec::new();
         let mut old = self.services.entry(parent).or_default().set(key, records, &mut updates);
@@ -118,6 +134,7 @@ impl Projection {
     pub(super) fn undo(&mut self, changes: impl DoubleEndedIterator<Item = Undo>) {
         for Undo { key, records } in changes.rev() {
             self.set(&key, records);
+            self.written.remove(&key);
         }
     }
 

@@ -68,6 +68,15 @@ pub(super) struct Replica {
     gap: AtomicU64,
 }
 
+/// Whether the server has something new, as far as one knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// Perhaps: a question for the serial costs less than a transfer.
+    Perhaps,
+    /// It has: the transfer is asked for at once.
+    News,
+}
+
 /// When the server was last heard. Begins anew with each outage.
 #[derive(Debug, Default)]
 struct Contact {
@@ -119,7 +128,7 @@ impl Replica {
 
     /// Looks at the mirror as it is on the server now.
     pub(super) async fn read<T>(&self, deadline: Instant, look: impl FnOnce(&Mirror) -> T) -> Result<T> {
-        self.sync(deadline).await?;
+        self.sync(Hint::Perhaps, deadline).await?;
         self.look(look).ok_or_else(|| Error::new(ErrorKind::Other, "the zone was read and is not there"))
     }
 
@@ -129,10 +138,10 @@ impl Replica {
     }
 
     /// Makes the mirror at least as new as the server is now, and as what this handle knows of.
-    pub(super) async fn sync(&self, deadline: Instant) -> Result<()> {
+    pub(super) async fn sync(&self, hint: Hint, deadline: Instant) -> Result<()> {
         let mut pause = AGAIN;
         loop {
-            match self.sync_once(deadline).await {
+            match self.sync_once(hint, deadline).await {
                 Err(trouble) if trouble.is_passing && Instant::now() + pause < deadline => {
                     time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                     pause = (2 * pause).min(AGAIN_MAX);
@@ -143,7 +152,7 @@ impl Replica {
     }
 
     /// The same, but a server that is behind or busy is an error at once.
-    async fn sync_once(&self, deadline: Instant) -> Result<(), Trouble> {
+    async fn sync_once(&self, hint: Hint, deadline: Instant) -> Result<(), Trouble> {
         // Ordering: the ticket is taken before the lock is asked for, and read by whoever holds the lock; the lock
         // orders the two.
         let ticket = self.tickets.fetch_add(1, Ordering::AcqRel) + 1;
@@ -155,7 +164,7 @@ impl Replica {
         }
         let waiting = self.tickets.load(Ordering::Acquire);
         let sent = Instant::now();
-        let outcome = self.catch_up(deadline).await;
+        let outcome = self.catch_up(hint, deadline).await;
         match &outcome {
             Ok(()) => self.heard_at(sent),
             // It answered, and may soon do so better; or had no time to.
@@ -167,14 +176,23 @@ impl Replica {
         Ok(())
     }
 
-    async fn catch_up(&self, deadline: Instant) -> Result<(), Trouble> {
+    async fn catch_up(&self, hint: Hint, deadline: Instant) -> Result<(), Trouble> {
         // After so long, what the server has is the truth: to be read as a whole.
         let as_whole = {
             let contact = self.contact();
             contact.is_doubted || contact.behind.is_some_and(|since| since.elapsed() >= PATIENCE)
         };
-        let after = match self.look(Mirror::serial) {
-            Some(serial) if !as_whole => {
+        let known = self.look(Mirror::serial).filter(|_| !as_whole);
+        if let (Some(serial), Hint::News) = (known, hint) {
+            match self.transfer(known, deadline).await? {
+                Transfer::Nothing(theirs) if theirs == serial => return self.check_floor(),
+                // Not what was expected: to be asked about.
+                Transfer::Nothing(_) => {}
+                news => return self.take_all(news, deadline).await,
+            }
+        }
+        let after = match known {
+            Some(serial) => {
                 let question = message::query(&self.origin, RecordType::SOA, self.notify_port());
                 let answer = self.server.ask(&question, deadline).await?;
                 self.contact().answered = Some(Instant::now());
@@ -192,10 +210,18 @@ impl Replica {
                 }
                 is_newer(theirs, serial).then_some(serial)
             }
-            _ => None,
+            None => None,
         };
-        let transfer = self.transfer(after, deadline).await?;
-        if self.take(transfer)? {
+        match self.transfer(after, deadline).await? {
+            // Two servers behind one address, and this one does not have yet what the other one told of.
+            Transfer::Nothing(_) => Err(Trouble::behind()),
+            news => self.take_all(news, deadline).await,
+        }
+    }
+
+    /// Takes a transfer in, or the zone as a whole if it does not fit.
+    async fn take_all(&self, news: Transfer, deadline: Instant) -> Result<(), Trouble> {
+        if self.take(news)? {
             // Whatever the steps lead away from, it is not what we have.
             tracing::debug!(zone = %self.origin, "steps do not fit; reading the zone as a whole");
             let whole = self.transfer(None, deadline).await?;
@@ -214,17 +240,12 @@ impl Replica {
             reader.take(message)
         };
         let transfer = self.server.converse(&request, deadline, take).await;
-        let transfer = transfer.map_err(|error| {
+        transfer.map_err(|error| {
             // A connection that breaks is no outage, if another can be made.
             is_passing |= error.kind() == ErrorKind::Unavailable && error.outcome() == Outcome::Unknown;
             // Nothing was written, whatever became of it.
             Trouble { error: error.not_applied(), is_passing }
-        })?;
-        match transfer {
-            // Two servers behind one address, and this one does not have yet what the other one told of.
-            Transfer::Nothing(_) => Err(Trouble::behind()),
-            news => Ok(news),
-        }
+        })
     }
 
     /// Takes a transfer in; says whether it does not fit.
