@@ -52,7 +52,6 @@ impl Eye {
             is_closed: is_closed.clone(),
             listener: None,
             is_deaf: false,
-            is_slow: false,
             sweep: None,
             sweeping: None,
             let_be: LET_BE,
@@ -81,8 +80,6 @@ struct Watchman {
     listener: Option<Listener>,
     /// Whether it was told that it cannot come in.
     is_deaf: bool,
-    /// Whether the server was too slow the last time.
-    is_slow: bool,
     /// When to sweep, if there is anything to be swept away.
     sweep: Option<Instant>,
     /// What is being swept away.
@@ -100,12 +97,9 @@ impl Watchman {
             self.listen().await;
             let began = Instant::now();
             match self.shared.replica.sync(hint, began + self.shared.config.silence_timeout()).await {
-                Ok(()) => {
-                    self.is_slow = false;
-                    self.look_for_silence();
-                }
-                // It answers, but not everything in time: that may be so once.
-                Err(_) if self.was_heard() && !self.is_slow => self.is_slow = true,
+                Ok(()) => self.look_for_silence(),
+                // It answers, but not everything in time.
+                Err(error) if error.kind() == ErrorKind::Timeout && self.was_heard() => {}
                 Err(error) => {
                     tracing::debug!(zone = %self.shared.replica.origin, %error, "lost the server");
                     self.shared.replica.lose(error);
@@ -152,10 +146,11 @@ impl Watchman {
         hint
     }
 
-    /// Whether the server has answered within the time that it may be silent.
+    /// Whether the server has answered within the time that it may be silent, and told everything not long before.
     fn was_heard(&self) -> bool {
-        let answered = self.shared.replica.answered();
-        answered.is_some_and(|answered| answered.elapsed() < self.shared.config.silence_timeout())
+        let (replica, silence) = (&self.shared.replica, self.shared.config.silence_timeout());
+        let is_within = |at: Option<Instant>, time| at.is_some_and(|at| at.elapsed() < time);
+        is_within(replica.answered(), silence) && is_within(replica.heard(), 3 * silence)
     }
 
     /// How often to ask.

@@ -168,7 +168,8 @@ impl Replica {
         match &outcome {
             Ok(()) => self.heard_at(sent),
             // It answered, and may soon do so better; or had no time to.
-            Err(trouble) if trouble.is_passing || is_hasty(trouble, sent) => {}
+            Err(trouble)
+                if trouble.is_passing || is_hasty(trouble, sent) || self.answered() >= Some(sent) => {}
             Err(_) => *self.contact() = Contact::default(),
         }
         outcome?;

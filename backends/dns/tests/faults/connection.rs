@@ -207,7 +207,7 @@ async fn a_slow_line_is_no_outage() {
     }
     stage.recovered([0, 0]).await;
     // Later than a packet by UDP is waited for before it is sent again.
-    line.delay(Duration::from_millis(300), Duration::from_millis(300)).await;
+    line.delay(Duration::from_millis(550), Duration::from_millis(10)).await;
     soon("to be updated", stage.owner().update_all()).await;
     stage.recovered([0, 0]).await;
     line.pass().await;
