@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use data_encoding::BASE64;
 use discovery::Discovery;
 use discovery_dns::{Authority, DnsZone, DnsZoneConfig, Notify, TsigKey, ZoneConfig};
-use discovery_testbed::NameServer;
+use discovery_testbed::{NameServer, NameServerBuilder};
 use tokio::runtime::Runtime;
 
 const ZONE: &str = "disco.test";
@@ -30,6 +30,7 @@ impl Kind {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "there are two of them")]
 pub(crate) enum Server {
     Bind(NameServer),
     Embedded { authority: Option<Authority>, runtime: Option<Runtime> },
@@ -40,7 +41,7 @@ impl Server {
     pub(crate) async fn start(kind: Kind, listener: Option<SocketAddr>) -> Option<Self> {
         match kind {
             Kind::Bind => {
-                let builder = listener.into_iter().fold(NameServer::bind(), |it, to| it.also_notify(to));
+                let builder = listener.into_iter().fold(NameServer::bind(), NameServerBuilder::also_notify);
                 builder.start_or_skip().await.map(Self::Bind)
             }
             Kind::Embedded => {
