@@ -21,7 +21,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{Shared, log::Work, notify::Listener, replica::Hint};
+use super::{Shared, notify::Listener, plan::Work, replica::Hint};
 
 /// How long to wait, at most, before ending what has fallen silent: so that not all who notice do it.
 const SWEEP_DELAY: Duration = Duration::from_millis(300);

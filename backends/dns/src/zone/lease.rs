@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use super::{
     Shared,
     entry::{self, Beat},
-    log::Work,
     message,
+    plan::Work,
     replica::Replica,
 };
 

@@ -20,6 +20,7 @@ mod log;
 pub(crate) mod message;
 mod mirror;
 mod notify;
+mod plan;
 mod projection;
 mod replica;
 pub(crate) mod server;
@@ -50,7 +51,8 @@ pub use self::config::{DnsZoneConfig, DnsZoneConfigBuilder, Notify};
 use self::{
     eye::Eye,
     lease::LeaseBook,
-    log::{Log, Work, is_in_doubt},
+    log::{Log, is_in_doubt},
+    plan::Work,
     projection::Projection,
     replica::Replica,
     server::Server,
