@@ -12,6 +12,9 @@ use crate::tsig::Signer;
 /// About how long a message of a transfer is.
 const MESSAGE: usize = 16 * 1024;
 
+/// So many records of steps are sent where the zone as a whole would be less: that would cost who asks its history.
+const STEPS_MIN: usize = 1000;
+
 /// The records that answer a query for a transfer, in order.
 pub(crate) fn records(table: &Table, request: &Request<'_>) -> Result<Vec<Rr>, Rcode> {
     let soa = (**table.soa()).clone();
@@ -29,7 +32,7 @@ pub(crate) fn records(table: &Table, request: &Request<'_>) -> Result<Vec<Rr>, R
         records.extend_from_slice(&step.removed);
         records.push(step.after.clone());
         records.extend_from_slice(&step.added);
-        if records.len() > table.len() + 2 {
+        if records.len() > STEPS_MIN.max(table.len() + 2) {
             return Ok(whole(table));
         }
     }
