@@ -79,15 +79,20 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         let deadline = self.deadline();
         {
-            let mut queue = lock(&self.log.queue);
-            // Whoever waits for a fence waits for the end of a doubt, not for those that came before it.
-            let place = if matches!(work, Work::Fence) { 0 } else { queue.waiting.len() };
-            queue.waiting.insert(place, Member { work, deadline, answer });
             let mut writer = lock(&self.log.writer);
             while writer.try_join_next().is_some() {}
-            // One that serves and is no more went with its runtime.
-            if !queue.is_served || writer.is_empty() {
+            let is_idle = {
+                let mut queue = lock(&self.log.queue);
+                // Whoever waits for a fence waits for the end of a doubt, not for those that came before it.
+                let place = if matches!(work, Work::Fence) { 0 } else { queue.waiting.len() };
+                queue.waiting.insert(place, Member { work, deadline, answer });
+                // One that serves and is no more went with its runtime.
+                let is_idle = !queue.is_served || writer.is_empty();
                 queue.is_served = true;
+                is_idle
+            };
+            if is_idle {
+                // A runtime that ends drops it at once, and then it locks the queue.
                 writer.spawn(Writer { shared: self.clone(), is_done: false }.run());
             }
         }
