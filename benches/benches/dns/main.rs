@@ -106,6 +106,7 @@ fn publication(criterion: &mut Criterion) {
                             listener.notified().await;
                             arrival(true).await;
                         };
+                        sleep(PAUSE).await;
                         let began = Instant::now();
                         tokio::join!(writer.create(NEWCOMER), told);
                         let took = began.elapsed();
@@ -120,6 +121,7 @@ fn publication(criterion: &mut Criterion) {
                 let mut serial = reader.follow(&listener).await;
                 by_transfer
                     .run(rounds, async || {
+                        sleep(PAUSE).await;
                         let began = Instant::now();
                         tokio::join!(writer.create(NEWCOMER), async {
                             loop {
