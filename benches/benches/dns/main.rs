@@ -22,12 +22,16 @@ use discovery_benches::{
     workloads::{self, Comparison, register_all, register_resident},
 };
 use discovery_testbed::Port;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{
     raw::{Listener, Raw},
     server::{Kind, Server},
 };
+
+/// Between two rounds of publishing: BIND sends NOTIFY at once only if it has sent none for 10 ms, and a registry
+/// changes seldom.
+const PAUSE: Duration = Duration::from_millis(15);
 
 /// The one that comes and goes on the raw side.
 const NEWCOMER: u64 = u64::MAX;
@@ -80,7 +84,7 @@ fn publication(criterion: &mut Criterion) {
             let Some(server) = runtime.block_on(Server::start(kind, Some(listener.address()))) else {
                 continue;
             };
-            let mut comparison = Comparison::new(criterion, &name, Duration::from_secs(4), &runtime);
+            let mut comparison = Comparison::new(criterion, &name, Duration::from_secs(16), &runtime);
             let (mut by_query, mut by_transfer, mut by_ours) =
                 (Rounds::default(), Rounds::default(), Rounds::default());
 
@@ -102,6 +106,7 @@ fn publication(criterion: &mut Criterion) {
                             listener.notified().await;
                             arrival(true).await;
                         };
+                        sleep(PAUSE).await;
                         let began = Instant::now();
                         tokio::join!(writer.create(NEWCOMER), told);
                         let took = began.elapsed();
@@ -116,6 +121,7 @@ fn publication(criterion: &mut Criterion) {
                 let mut serial = reader.follow(&listener).await;
                 by_transfer
                     .run(rounds, async || {
+                        sleep(PAUSE).await;
                         let began = Instant::now();
                         tokio::join!(writer.create(NEWCOMER), async {
                             loop {
@@ -148,7 +154,12 @@ fn publication(criterion: &mut Criterion) {
                 (ours, view, stay)
             });
             comparison.ours(async |rounds| {
-                by_ours.run(rounds, async || workloads::publication(&ours, &mut view, 1).await).await
+                by_ours
+                    .run(rounds, async || {
+                        sleep(PAUSE).await;
+                        workloads::publication(&ours, &mut view, 1).await
+                    })
+                    .await
             });
             comparison.finish();
             by_query.print(&name, "raw");
