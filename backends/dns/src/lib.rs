@@ -29,6 +29,7 @@ mod authority;
 mod connect;
 mod error;
 mod names;
+mod protocol;
 mod records;
 mod resolver;
 mod tsig;

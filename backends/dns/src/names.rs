@@ -133,6 +133,13 @@ fn is_plain(segment: &str) -> bool {
     segment.len() <= LABEL_MAX && segment.chars().all(letter)
 }
 
+/// FNV-1a (Fowler, Noll, Vo) with 64 bits: the same at all times and everywhere.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// A name for a key that fits none: by FNV-1a (Fowler, Noll, Vo) with 128 bits. Whoever makes two keys collide harms only
 /// himself, and the record says which key it is of.
 fn digest(key: &Key) -> String {

@@ -1,6 +1,6 @@
 //! From the bytes of a request to the bytes of its answer. No input or output, so that anything can be thrown at it.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -11,7 +11,10 @@ use super::{
     wire::{code, is_within},
     zone::Zone,
 };
-use crate::tsig::{Signer, TsigKey, append_refusal};
+use crate::{
+    protocol::unix_time,
+    tsig::{Signer, TsigKey, append_refusal},
+};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -163,11 +166,6 @@ fn subscribe(zone: &Zone, request: &Request<'_>, peer: Peer) {
     if let Some(port) = request.edns.and_then(|edns| edns.notify_port) {
         zone.subscribers().add(SocketAddr::new(peer.address.ip(), port), Instant::now());
     }
-}
-
-/// Seconds since 1970: what signatures are dated by.
-pub(crate) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

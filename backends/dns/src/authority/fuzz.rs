@@ -7,11 +7,15 @@ use discovery::{Instance, InstanceId};
 use super::{
     config::ZoneConfig,
     engine::{Engine, Outcome, Peer},
-    message::{Transport, UDP_MAX},
+    message::Transport,
     wire::Rr,
     zone::Zone,
 };
-use crate::{names::Origin, records};
+use crate::{
+    names::Origin,
+    protocol::{UDP_MAX, unix_time},
+    records,
+};
 
 /// A zone with something in it, and an authority that lets everybody change it, or only who has a key.
 fn engines() -> (Arc<Zone>, [Engine; 2]) {
@@ -115,7 +119,7 @@ mod tests {
         .collect();
         let mut signed = messages.clone();
         for message in &mut signed {
-            let _ = key.sign_request(message, super::super::engine::unix_time());
+            let _ = key.sign_request(message, unix_time());
         }
         messages.extend(signed);
         messages

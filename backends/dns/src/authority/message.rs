@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::wire::{NameBuf, Raw, Reader, Rr, ancestry, code};
+use crate::protocol::{OPTION_LEASE, OPTION_NOTIFY, UDP_MAX};
 
 const HEADER: usize = 12;
 const QR: u16 = 1 << 15;
@@ -12,17 +13,10 @@ const RD: u16 = 1 << 8;
 
 /// What a UDP message may have if nobody said otherwise (RFC 1035, section 4.2.1).
 const UDP_MIN: usize = 512;
-/// What we send at most by UDP, and say so: no fragments anywhere (DNS flag day 2020).
-pub(crate) const UDP_MAX: u16 = 1232;
 /// An OPT record without options.
 const OPT_SIZE: usize = 11;
 /// The long form of the Update Lease option with its head.
 const LEASE_SIZE: usize = 12;
-
-/// Update Lease (RFC 9664).
-const OPTION_LEASE: u16 = 2;
-/// "Notify me at this port" (private use, RFC 6891, section 9).
-const OPTION_NOTIFY: u16 = 65011;
 
 /// What a message wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

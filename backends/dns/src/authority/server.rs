@@ -23,9 +23,10 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    engine::{Engine, Outcome, Peer, unix_time},
+    engine::{Engine, Outcome, Peer},
     message::Transport,
 };
+use crate::protocol::unix_time;
 
 /// How many TCP connections there are at once; more wait.
 const CONNECTIONS_MAX: usize = 512;

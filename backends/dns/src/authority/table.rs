@@ -7,7 +7,8 @@ use std::{collections::HashMap as StdMap, sync::Arc};
 
 use imbl::{HashMap, Vector};
 
-use super::wire::{Data, Name, Rr, ancestry, code, is_newer, parent};
+use super::wire::{Data, Name, Rr, ancestry, code, parent};
+use crate::protocol::is_newer;
 
 /// All records of one type at one name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::{iter, sync::Arc};
 use super::{
     message::{Rcode, Reply, Request, Section, Transport},
     table::{Table, serial_of},
-    wire::{Rr, code, is_newer},
+    wire::{Rr, code},
 };
-use crate::tsig::Signer;
+use crate::{protocol::is_newer, tsig::Signer};
 
 /// About how long a message of a transfer is.
 const MESSAGE: usize = 16 * 1024;

@@ -5,6 +5,8 @@ use data_encoding::BASE32_DNSSEC;
 use discovery::{InstanceId, ServiceName};
 use hickory_proto::rr::Name;
 
+use crate::names::fnv1a;
+
 /// The most bytes of a name on the wire.
 const NAME_MAX: usize = 255;
 /// How much of a name is kept in an id that cannot hold it as it is.
@@ -49,16 +51,10 @@ pub(super) fn to_id(name: &[u8]) -> Option<InstanceId> {
     let folded = name.to_ascii_lowercase();
     let readable = |byte: &u8| if byte.is_ascii_alphanumeric() { char::from(*byte) } else { '-' };
     let stem: String = folded.iter().take(STEM_MAX).map(readable).collect();
-    let id = format!("{}-{}", stem.trim_matches('-'), digest(&folded));
+    // The ids of one service are few, and nobody gains from making two alike.
+    let digest = BASE32_DNSSEC.encode(&fnv1a(&folded).to_be_bytes());
+    let id = format!("{}-{digest}", stem.trim_matches('-'));
     id.trim_matches('-').parse().ok()
-}
-
-/// By FNV-1a (Fowler, Noll, Vo) with 64 bits: the ids of one service are few, and nobody gains from making two alike.
-fn digest(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    BASE32_DNSSEC.encode(&hash.to_be_bytes())
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Flaw {
 }
 
 /// Verifies the answer to a signed request; for a transfer, all its messages in order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     key: TsigKey,
     /// The code of the last message that had one, the request first of all.

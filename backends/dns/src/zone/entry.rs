@@ -16,7 +16,7 @@ use bytes::Bytes;
 use discovery::{LeaseId, Revision, kv::Key};
 use hickory_proto::rr::{Name, RData, Record, rdata::TXT};
 
-use crate::names::Origin;
+use crate::names::{Origin, fnv1a};
 
 /// The most bytes of a string.
 const STRING_MAX: usize = 255;
@@ -181,12 +181,9 @@ fn text_record(name: Name, ttl: u32, text: String) -> Record {
     Record::from_rdata(name, ttl, RData::TXT(TXT::new(vec![text])))
 }
 
-/// FNV-1a with 64 bits (Fowler, Noll, Vo): a number for what has none. Never 0, which would be no revision.
+/// A number for what has none. Never 0, which would be no revision.
 pub(super) fn digest(value: &[u8]) -> u64 {
-    let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
+    fnv1a(value).max(1)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Keeping an eye on the server: one task a handle, as long as there are watches or leases.
 //!
 //! It asks for the serial once a [poll interval](super::DnsZoneConfig::poll_interval), and for what is new at once when
-//! the server sends a NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears nothing any more,
-//! they end. And it ends leases that fell silent, and sweeps away what they leave.
+//! the server sends a NOTIFY (RFC 1996) or this handle has written. What it hears goes to all watches; when it hears
+//! nothing any more, they end. And it ends leases that fell silent, and sweeps away what they leave.
 //!
 //! A handle that watches nothing, but holds leases, has time: it looks only to end the leases of others.
 

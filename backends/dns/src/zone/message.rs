@@ -9,23 +9,16 @@ use hickory_proto::{
     },
 };
 
-use crate::names::Origin;
-
-/// What a UDP packet may carry without being fragmented anywhere (DNS flag day 2020).
-const PAYLOAD: u16 = 1232;
-
-/// Code of the option of RFC 9664.
-const UPDATE_LEASE: u16 = 2;
-
-/// Code of the option by which a client says where it listens for NOTIFY: two bytes, a UDP port. From the range for
-/// private use (RFC 6891, section 9); servers that do not know it ignore it.
-pub(crate) const NOTIFY_PORT: u16 = 65011;
+use crate::{
+    names::Origin,
+    protocol::{OPTION_LEASE, OPTION_NOTIFY, UDP_MAX},
+};
 
 /// A query for one type at the apex of the zone.
 pub(super) fn query(origin: &Origin, kind: RecordType, notify: Option<u16>) -> Message {
     let mut message = question(origin.name(), kind);
     if let (Some(port), Some(edns)) = (notify, message.edns.as_mut()) {
-        edns.options_mut().insert(EdnsOption::Unknown(NOTIFY_PORT, port.to_be_bytes().into()));
+        edns.options_mut().insert(EdnsOption::Unknown(OPTION_NOTIFY, port.to_be_bytes().into()));
     }
     message
 }
@@ -35,7 +28,7 @@ pub(super) fn question(name: &Name, kind: RecordType) -> Message {
     let mut message = new(OpCode::Query);
     message.add_query(Query::query(name.clone(), kind));
     let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD).set_version(0);
+    edns.set_max_payload(UDP_MAX).set_version(0);
     message.set_edns(edns);
     message
 }
@@ -48,14 +41,14 @@ pub(super) fn update(origin: &Origin) -> Message {
 /// Asks that what an update adds lives that many seconds (RFC 9664).
 pub(super) fn ask_lease(message: &mut Message, seconds: u32) {
     let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD).set_version(0);
-    edns.options_mut().insert(EdnsOption::Unknown(UPDATE_LEASE, seconds.to_be_bytes().into()));
+    edns.set_max_payload(UDP_MAX).set_version(0);
+    edns.options_mut().insert(EdnsOption::Unknown(OPTION_LEASE, seconds.to_be_bytes().into()));
     message.set_edns(edns);
 }
 
 /// How many seconds a server granted; `None` from one that knows of no leases.
 pub(super) fn granted_lease(answer: &Message) -> Option<u32> {
-    match answer.edns.as_ref()?.option(EdnsCode::from(UPDATE_LEASE))? {
+    match answer.edns.as_ref()?.option(EdnsCode::from(OPTION_LEASE))? {
         EdnsOption::Unknown(_, bytes) => bytes.first_chunk().map(|seconds| u32::from_be_bytes(*seconds)),
         _ => None,
     }
@@ -171,7 +164,7 @@ mod tests {
         assert_eq!(granted_lease(&message), Some(70_000));
         let message = query(&origin, RecordType::SOA, Some(5353));
         let message = Message::from_vec(&message.to_vec().unwrap()).unwrap();
-        let option = message.edns.as_ref().unwrap().option(EdnsCode::from(NOTIFY_PORT)).cloned();
-        assert_eq!(option, Some(EdnsOption::Unknown(NOTIFY_PORT, vec![0x14, 0xe9])));
+        let option = message.edns.as_ref().unwrap().option(EdnsCode::from(OPTION_NOTIFY)).cloned();
+        assert_eq!(option, Some(EdnsOption::Unknown(OPTION_NOTIFY, vec![0x14, 0xe9])));
     }
 }

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     entry::{self, Beat, Head, Stamped},
-    transfer::{Step, Text, is_newer},
+    transfer::{Step, Text},
 };
-use crate::names::Origin;
+use crate::{names::Origin, protocol::is_newer};
 
 /// How many changes are remembered for watches that continue.
 const HISTORY: usize = 4096;

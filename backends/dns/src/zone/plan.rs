@@ -1,10 +1,7 @@
 //! Deciding: what becomes of works that wait to be written, on the mirror and on what was committed since; and the
 //! message that carries it out.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use discovery::{
     Error, ErrorKind, LeaseId, Revision,
@@ -23,6 +20,7 @@ use super::{
     mirror::Mirror,
     projection::{Projection, Undo},
 };
+use crate::protocol::unix_time;
 
 /// How many bytes a message may have, its signature and its head aside.
 const MESSAGE_MAX: usize = 60_000;
@@ -372,8 +370,7 @@ impl<'a> Planner<'a> {
 
 /// Where a log begins that has no head: behind every one that may have been in the zone before, if clocks are not far off.
 fn first_number() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(1, |since| since.as_secs() << 20)
+    unix_time().max(1) << 20
 }
 
 /// About how many bytes a record takes.

@@ -32,9 +32,9 @@ use super::{
     message,
     mirror::Mirror,
     server::Server,
-    transfer::{self, Reader, Text, Transfer, is_newer},
+    transfer::{self, Reader, Text, Transfer},
 };
-use crate::names::Origin;
+use crate::{names::Origin, protocol::is_newer};
 
 /// How long a server may be behind what it told before, until that counts as another history.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,11 +90,9 @@ struct Contact {
     is_doubted: bool,
 }
 
-/// What watches are told.
+/// What watches are told, with each answer of the server, also if nothing has changed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pulse {
-    /// How often the server answered.
-    pub(super) beats: u64,
     /// The mirror is at this revision.
     pub(super) revision: Revision,
     /// How often whoever keeps an eye on the server has lost it, and why the last time.
@@ -295,11 +293,11 @@ impl Replica {
     }
 
     fn check_floor(&self) -> Result<(), Trouble> {
-        let end = self.look(|mirror| {
-            let head = mirror.head().map(|head| head.number);
-            head.or(mirror.is_empty().then_some(0))
-        });
-        let end = end.flatten();
+        let end = |mirror: &Mirror| match mirror.head() {
+            Some(head) => Some(head.number),
+            None => mirror.is_empty().then_some(0),
+        };
+        let end = self.look(end).flatten();
         self.check(end)?;
         self.raise_floor(end.unwrap_or(0));
         Ok(())
@@ -380,10 +378,7 @@ impl Replica {
             mirror.excuse_silence(now);
         }
         let revision = mirror.revision();
-        self.pulse.send_modify(|pulse| {
-            pulse.beats += 1;
-            pulse.revision = revision;
-        });
+        self.pulse.send_modify(|pulse| pulse.revision = revision);
     }
 
     /// Gives all leases their full time: the server takes no updates now, from us and maybe from nobody.

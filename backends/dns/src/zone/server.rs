@@ -10,7 +10,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use discovery::{Error, ErrorKind, Result};
@@ -23,7 +23,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::tsig::{Flaw, TsigKey, Verifier};
+use crate::{
+    protocol::unix_time,
+    tsig::{Flaw, TsigKey, Verifier},
+};
 
 /// How many requests are on their way at once.
 const CONCURRENCY: usize = 32;
@@ -100,6 +103,8 @@ impl Server {
     /// The answer by UDP; `None` if it has to be asked for in another way.
     async fn ask_by_udp(&self, request: &Message) -> Result<Option<Message>, Fault> {
         let servers = self.addresses().await?;
+        // Encoded and signed once: what verifies the answer to one packet verifies it for all.
+        let (packet, verifier) = self.encoded(request)?;
         let mut sockets = Vec::<Arc<UdpSocket>>::new();
         let mut answers = FuturesUnordered::new();
         let mut refusal = None;
@@ -108,11 +113,10 @@ impl Server {
             if at == sockets.len() {
                 let socket = Arc::new(socket_to(servers[at]).await.map_err(Fault::Unsent)?);
                 sockets.push(socket.clone());
-                answers.push(self.receive(socket, request));
+                answers.push(answer_on(socket, request, verifier.as_ref()));
             }
             // A refusal of the last packet is told to the next one.
-            let sent = self.encoded(request).map(|(bytes, _)| bytes)?;
-            let _ = sockets[at].send(&sent).await;
+            let _ = sockets[at].send(&packet).await;
             let due = Instant::now() + AGAIN;
             while let Ok(Some(answer)) = time::timeout_at(due, answers.next()).await {
                 match answer {
@@ -128,20 +132,6 @@ impl Server {
         }
         // A lost packet is no outage; a port where nobody listens is.
         Err(Fault::Broken(refusal.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into())))
-    }
-
-    /// Waits for the answer to a question that was sent, however often.
-    async fn receive(&self, socket: Arc<UdpSocket>, request: &Message) -> Result<Message, Fault> {
-        let mut buffer = vec![0; 4096];
-        loop {
-            let size = socket.recv(&mut buffer).await.map_err(Fault::Broken)?;
-            // Anybody can send us packets: one that is not the answer must not keep the answer away.
-            let (_, mut verifier) = self.encoded(request)?;
-            match verified(&buffer[..size], request, verifier.as_mut()) {
-                Err(Fault::Nonsense) => {}
-                outcome => return outcome,
-            }
-        }
     }
 
     /// Sends a request by TCP and waits for the one message that answers it.
@@ -230,7 +220,7 @@ impl Server {
     fn encoded(&self, request: &Message) -> Result<(Vec<u8>, Option<Verifier>), Fault> {
         let unsent = |error| Fault::Unsent(io::Error::other(error));
         let mut bytes = request.to_vec().map_err(unsent)?;
-        let verifier = self.key.as_ref().map(|key| key.sign_request(&mut bytes, now()));
+        let verifier = self.key.as_ref().map(|key| key.sign_request(&mut bytes, unix_time()));
         Ok((bytes, verifier))
     }
 
@@ -289,6 +279,23 @@ impl Server {
     }
 }
 
+/// Waits for the answer to a question that was sent, however often.
+async fn answer_on(
+    socket: Arc<UdpSocket>,
+    request: &Message,
+    verifier: Option<&Verifier>,
+) -> Result<Message, Fault> {
+    let mut buffer = vec![0; 4096];
+    loop {
+        let size = socket.recv(&mut buffer).await.map_err(Fault::Broken)?;
+        // Anybody can send us packets: one that is not the answer must not keep the answer away.
+        match verified(&buffer[..size], request, verifier.cloned().as_mut()) {
+            Err(Fault::Nonsense) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A socket that sends to a server and hears nobody else.
 pub(super) async fn socket_to(server: SocketAddr) -> io::Result<UdpSocket> {
     let any =
@@ -310,7 +317,7 @@ fn verified(bytes: &[u8], request: &Message, verifier: Option<&mut Verifier>) ->
         return Err(Fault::Nonsense);
     }
     if let Some(verifier) = verifier {
-        verifier.verify(bytes, now()).map_err(Fault::Disbelieved)?;
+        verifier.verify(bytes, unix_time()).map_err(Fault::Disbelieved)?;
     }
     Ok(answer)
 }
@@ -325,11 +332,6 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut message = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut message).await?;
     Ok(message)
-}
-
-/// The time of signatures: seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn late() -> Error {

@@ -9,7 +9,7 @@ use discovery::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 
-use super::{Shared, eye::Eye, replica::Pulse};
+use super::{Shared, eye::Eye, mirror::Mirror, replica::Pulse};
 use crate::error::named;
 
 /// Follows a range until there is trouble.
@@ -48,15 +48,7 @@ impl Watch {
         let eye = shared.eye();
         // It may be at rest, with nobody to look for.
         shared.look_now();
-        let begin = |mirror: &super::mirror::Mirror| {
-            let revision = mirror.revision();
-            match after.and_then(|after| mirror.since(after, &range)) {
-                Some(missed) if missed.is_empty() => KvUpdate::Progress(revision),
-                Some(changes) => KvUpdate::Delta { revision, changes },
-                None => KvUpdate::Reset(mirror.scan(&range)),
-            }
-        };
-        let update = shared.replica.read(shared.deadline(), begin).await?;
+        let update = shared.replica.read(shared.deadline(), |mirror| news(mirror, after, &range)).await?;
         let update = shared.with_own_leases(update);
         let reported = revision(&update);
         // Losses that were told while this was waited for are over.
@@ -74,15 +66,8 @@ impl Watch {
             }
             // The mirror may be ahead of what was told of it.
             if pulse.revision > self.reported {
-                let update = self.shared.replica.look(|mirror| {
-                    let revision = mirror.revision();
-                    match mirror.since(self.reported, &self.range) {
-                        Some(changes) if changes.is_empty() => KvUpdate::Progress(revision),
-                        Some(changes) => KvUpdate::Delta { revision, changes },
-                        None => KvUpdate::Reset(mirror.scan(&self.range)),
-                    }
-                });
-                if let Some(update) = update {
+                let news = |mirror: &Mirror| news(mirror, Some(self.reported), &self.range);
+                if let Some(update) = self.shared.replica.look(news) {
                     self.reported = revision(&update);
                     return Ok(self.shared.with_own_leases(update));
                 }
@@ -98,6 +83,16 @@ impl Watch {
                 return Ok(KvUpdate::Progress(self.reported));
             }
         }
+    }
+}
+
+/// What a range is told that knows everything up to `after`.
+fn news(mirror: &Mirror, after: Option<Revision>, range: &Range) -> KvUpdate {
+    let revision = mirror.revision();
+    match after.and_then(|after| mirror.since(after, range)) {
+        Some(changes) if changes.is_empty() => KvUpdate::Progress(revision),
+        Some(changes) => KvUpdate::Delta { revision, changes },
+        None => KvUpdate::Reset(mirror.scan(range)),
     }
 }
 
