@@ -49,6 +49,7 @@ async fn an_idle_handle_is_silent() {
     kv(&zone).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
     let follower = Follower::start(&zone, &everything()).await.unwrap();
     drop(follower);
+    // What the watch has begun may end; then many poll intervals pass.
     sleep(Duration::from_millis(200)).await;
     let heard = line.datagrams() + line.accepted();
     sleep(Duration::from_secs(1)).await;
@@ -68,6 +69,7 @@ async fn what_is_given_up_with_its_handle_is_not_written_later() {
     drop(given_up);
     drop(zone);
     line.pass().await;
+    // Time to arrive late.
     sleep(Duration::from_millis(500)).await;
     assert!(kv(&on(&server)).get(&key("a")).await.unwrap().is_none());
 }

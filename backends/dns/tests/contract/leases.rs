@@ -152,6 +152,7 @@ async fn what_lapsed_while_nobody_was_there_is_swept_away() {
     let lease = leases(&away).grant(Duration::from_millis(500)).await.unwrap().id;
     kv(&away).commit(Txn::new().put_leased(&key("a"), "1", lease)).await.unwrap();
     drop(away);
+    // Nobody is there who could tell when it has lapsed.
     sleep(Duration::from_secs(1)).await;
     let zone = on(&server);
     assert!(kv(&zone).get(&key("a")).await.unwrap().is_some(), "it may have been renewed a moment ago");

@@ -188,6 +188,7 @@ async fn a_renewal_keeps_late_writes_out() {
         common::eventually("the lease to be renewed", async || leases(&zone).renew(lease).await.is_ok())
             .await;
         let there = listed(&zone, &everything()).await;
+        // Time to arrive late.
         sleep(Duration::from_millis(300)).await;
         assert_eq!(listed(&on(&server), &everything()).await, there, "arrived behind the renewal");
         leases(&zone).revoke(lease).await.unwrap();

@@ -21,6 +21,7 @@ async fn a_thousand_registrations_come_back_with_their_latest_data() {
     stage::noticed(stage.owner()).await;
     // The latest data are those that were asked for while nothing could be written.
     tokio::join!(stage.owner().update_all(), async {
+        // None of them can be written before; how many have been asked for by now does not matter.
         tokio::time::sleep(Duration::from_millis(100)).await;
         line.pass().await;
     });

@@ -119,6 +119,7 @@ async fn a_server_that_flaps_settles(server: NameServer) {
     for _ in 0..5 {
         server.kill().unwrap();
         server.restart().await.unwrap();
+        // Just long enough for some to be heard again.
         sleep(Duration::from_millis(50)).await;
     }
     let truth = stage.wanted();

@@ -23,7 +23,7 @@ async fn what_a_creator_owns_is_nobody_elses() {
         .access(Access::Creator);
     let me_again = Zk::new(config.build().unwrap());
     kv(&me_again).commit(Txn::new().put(&k, "y")).await.unwrap();
-    let lease = leases(&me_again).grant(SOON).await.unwrap().id;
+    let lease = leases(&me_again).grant(STEADY).await.unwrap().id;
     kv(&me_again).commit(Txn::new().put_leased(&key("a/2"), "z", lease)).await.unwrap();
     assert_eq!(listed(&me, &everything()).await, ["a/1=y", "a/2=z"]);
 
@@ -44,7 +44,7 @@ async fn sasl_admits_who_knows_the_password() {
     let alice = zk_at(&format!("alice:wonder%20land@{at}/cn?auth=sasl&acl=creator"));
     kv(&alice).commit(Txn::new().put(&key("a"), "x")).await.unwrap();
     assert_eq!(listed(&alice, &everything()).await, ["a=x"]);
-    let lease = leases(&alice).grant(SOON).await.unwrap().id;
+    let lease = leases(&alice).grant(STEADY).await.unwrap().id;
     kv(&alice).commit(Txn::new().put_leased(&key("b"), "x", lease)).await.unwrap();
     for nobody in [format!("alice:wrong@{at}/cn?auth=sasl"), format!("{at}/cn")] {
         let error = kv(&zk_at(&nobody)).get(&key("a")).await.unwrap_err();

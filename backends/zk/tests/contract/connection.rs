@@ -24,7 +24,7 @@ async fn connecting_does_not_need_the_server() {
         );
         assert!(error.to_string().contains(&port.address().to_string()), "{error}");
         assert!(start.elapsed() < Duration::from_secs(5), "refused connections are noticed at once");
-        let error = zk.leases().unwrap().grant(SOON).await.unwrap_err();
+        let error = zk.leases().unwrap().grant(STEADY).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
     let error = connectors.connect(&"zk://h?sesion_timeout=1s".parse().unwrap()).await.unwrap_err();
@@ -38,7 +38,7 @@ async fn a_silent_server_is_a_timeout() {
     proxy.black_hole().await;
     let zk = zk_at(&format!("{}/cn?connect_timeout=300ms", proxy.address()));
     let k = key("a");
-    let (first, second) = tokio::join!(kv(&zk).get(&k), leases(&zk).grant(SOON));
+    let (first, second) = tokio::join!(kv(&zk).get(&k), leases(&zk).grant(STEADY));
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotApplied), "{error:?}");
     }

@@ -120,7 +120,7 @@ async fn a_key_may_have_a_value_and_keys_below_it() {
         assert_eq!(listed(&zk, &everything()).await, ["top/below=b"]);
     }
 
-    let lease = leases(&zk).grant(SOON).await.unwrap().id;
+    let lease = leases(&zk).grant(STEADY).await.unwrap().id;
     let error = kv.commit(Txn::new().put_leased(&top, "t", lease)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     kv.commit(Txn::new().delete(&below)).await.unwrap();
@@ -234,7 +234,7 @@ async fn reads_see_the_writes_of_all_sessions_of_a_handle() {
     let zk = zk(&ensemble.connect_string());
     let mut sessions = Vec::new();
     for _ in 0..4 {
-        sessions.push(leases(&zk).grant(SOON).await.unwrap().id);
+        sessions.push(leases(&zk).grant(STEADY).await.unwrap().id);
     }
     for n in 0..400 {
         let (k, lease) = (key(&format!("own/{}", n % 7)), sessions[n % 4]);

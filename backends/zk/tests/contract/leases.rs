@@ -53,7 +53,7 @@ async fn what_is_revoked_is_gone_when_that_returns() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let (zk, reader) = (zk(&server.connect_string()), zk(&server.connect_string()));
     for n in 0..20 {
-        let lease = leases(&zk).grant(SOON).await.unwrap().id;
+        let lease = leases(&zk).grant(STEADY).await.unwrap().id;
         let (one, two) = (key("a/1"), key("b/2"));
         kv(&zk).commit(Txn::new().put_leased(&one, "x", lease).put_leased(&two, "y", lease)).await.unwrap();
         assert_eq!(kv(&reader).scan(&everything()).await.unwrap().entries.len(), 2, "round {n}");
@@ -91,7 +91,7 @@ async fn a_lease_survives_a_short_cut() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let proxy = Proxy::start(server.address()).unwrap();
     let zk = zk(&proxy.address().to_string());
-    let lease = leases(&zk).grant(SOON).await.unwrap().id;
+    let lease = leases(&zk).grant(STEADY).await.unwrap().id;
     let k = key("a/1");
     kv(&zk).commit(Txn::new().put_leased(&k, "x", lease)).await.unwrap();
     let created = kv(&zk).get(&k).await.unwrap().unwrap().created;
@@ -109,7 +109,7 @@ async fn a_change_of_lease_is_no_removal() {
     let (ours, theirs) = (zk(&server.connect_string()), zk(&server.connect_string()));
     let mut follower = Follower::start(&ours, &Range::Children(key("a"))).await.unwrap();
     let k = key("a/1");
-    let grant = async |zk| leases(zk).grant(SOON).await.unwrap().id;
+    let grant = async |zk| leases(zk).grant(STEADY).await.unwrap().id;
     let lease = grant(&ours).await;
     kv(&ours).commit(Txn::new().absent(&k).put_leased(&k, "0", lease)).await.unwrap();
     let mut leased: Vec<(_, Option<LeaseId>)> = Vec::new();
@@ -144,8 +144,8 @@ async fn storms_are_weathered() {
         let zk = zk_at(&format!("{}/cn?call_timeout=30s", server.connect_string()));
         tokio::spawn(async move {
             let keys: Vec<_> = (0..100).map(|n| key(&format!("cart/{process}-{n}"))).collect();
-            let first = leases(&zk).grant(SOON).await.unwrap().id;
-            let second = leases(&zk).grant(SOON).await.unwrap().id;
+            let first = leases(&zk).grant(STEADY).await.unwrap().id;
+            let second = leases(&zk).grant(STEADY).await.unwrap().id;
             let all = |txns: Vec<Txn>| try_join_all(txns.into_iter().map(|txn| kv(&zk).commit(txn)));
             let unmodified =
                 |n: usize, revision| Txn::new().guard(Guard::Unmodified(keys[n].clone(), revision));
@@ -169,8 +169,8 @@ async fn storms_are_weathered() {
 async fn one_transaction_has_one_lease() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let zk = zk(&server.connect_string());
-    let one = leases(&zk).grant(SOON).await.unwrap().id;
-    let two = leases(&zk).grant(SOON).await.unwrap().id;
+    let one = leases(&zk).grant(STEADY).await.unwrap().id;
+    let two = leases(&zk).grant(STEADY).await.unwrap().id;
     let error = kv(&zk)
         .commit(Txn::new().put_leased(&key("a"), "x", one).put_leased(&key("b"), "x", two))
         .await
@@ -190,8 +190,8 @@ async fn one_transaction_has_one_lease() {
 async fn nothing_is_left_of_a_handle() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let zk = zk(&server.connect_string());
-    let lease = leases(&zk).grant(SOON).await.unwrap().id;
-    leases(&zk).grant(SOON).await.unwrap();
+    let lease = leases(&zk).grant(STEADY).await.unwrap().id;
+    leases(&zk).grant(STEADY).await.unwrap();
     kv(&zk).commit(Txn::new().put_leased(&key("a"), "x", lease)).await.unwrap();
     let mut follower = Follower::start(&zk, &everything()).await.unwrap();
     assert_eq!(sessions(&server).await, 3);
@@ -199,7 +199,7 @@ async fn nothing_is_left_of_a_handle() {
     drop(zk);
     eventually("the leases end", async || sessions(&server).await == 1).await;
     follower.until("the entry is gone", |f| f.entries.is_empty()).await;
-    assert!(dropped.elapsed() < SOON / 2, "by their ttl only");
+    assert!(dropped.elapsed() < STEADY / 2, "by their ttl only");
     drop(follower);
     eventually("the last session ends", async || sessions(&server).await == 0).await;
 }

@@ -6,12 +6,15 @@
 //! after every fault: exactly what is wanted is registered, with its latest data and in the same life; every view
 //! and watch shows that; each outage was told of once; and no history broke a rule on the way.
 //!
+//! Tests of a store below that have a [`Follower`], which reads the watch of a range step by step.
+//!
 //! In the end [`Stage::cleared`] sees that every watch is still alive, drops everything, and waits until nothing is
 //! left, here or on the server.
 //!
 //! Time is that of tokio, so a stage on [`mem`](crate::mem) runs under the paused clock.
 
 mod client;
+mod follower;
 mod history;
 mod wait;
 
@@ -21,6 +24,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 pub use self::{
     client::{Client, instance, next_version, service, version},
+    follower::Follower,
     history::History,
     wait::{PATIENCE, eventually, soon},
 };
