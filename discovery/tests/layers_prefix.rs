@@ -165,6 +165,10 @@ async fn the_root_holds_no_value_under_a_prefix_either() {
     let (outside, blue) = (Discovery::new(store.clone()).kv().unwrap(), under(&store, "blue").kv().unwrap());
     outside.commit(Txn::new().put(&key("blue"), "x")).await.unwrap();
     assert_eq!(blue.get(&Key::root()).await.unwrap(), None);
+    let root = Range::Key(Key::root());
+    assert_eq!(blue.scan(&root).await.unwrap().entries, []);
+    let first = blue.watch(&root, None).unwrap().next().await.unwrap().unwrap();
+    assert!(matches!(&first, KvUpdate::Reset(scan) if scan.entries.is_empty()), "{first:?}");
     let error = blue.commit(Txn::new().delete(&Key::root())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }

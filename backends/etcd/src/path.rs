@@ -5,7 +5,7 @@
 
 use discovery::{
     Error, LeaseId, Result,
-    kv::{Key, Txn},
+    kv::{Key, Range, Txn},
 };
 
 const FENCE: &str = ".fence";
@@ -35,8 +35,20 @@ impl Layout {
     }
 
     /// What all paths of a range have in front, and nothing outside of the subtree has.
-    pub(crate) fn below(&self, key: &Key) -> String {
+    fn below(&self, key: &Key) -> String {
         if key.is_root() { self.front.clone() } else { format!("{}/", self.path(key)) }
+    }
+
+    /// The first path of a range, and the one behind its last, as etcd has it: empty if there is but the first.
+    pub(crate) fn bounds(&self, range: &Range) -> (String, Vec<u8>) {
+        match range {
+            Range::Key(only) => (self.path(only), Vec::new()),
+            Range::Children(top) | Range::Subtree(top) => {
+                let below = self.below(top);
+                let end = end_of(&below);
+                (below, end)
+            }
+        }
     }
 
     /// Behind a path that is below one of a key's children: the first that is behind everything below that child.
@@ -73,7 +85,7 @@ impl Layout {
 }
 
 /// The first byte string behind all that start with `prefix`, whose last byte is a slash.
-pub(crate) fn end_of(prefix: &str) -> Vec<u8> {
+fn end_of(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;
@@ -138,7 +150,12 @@ mod tests {
         let layout = Layout::new("/cn");
         assert_eq!(layout.below(&Key::root()), "/cn/");
         assert_eq!(layout.below(&key("a/b")), "/cn/a/b/");
-        assert_eq!(end_of("/cn/a/b/"), b"/cn/a/b0");
+        for range in [Range::Children(key("a/b")), Range::Subtree(key("a/b"))] {
+            assert_eq!(layout.bounds(&range), ("/cn/a/b/".into(), b"/cn/a/b0".into()));
+        }
+        assert_eq!(layout.bounds(&Range::Key(key("a/b"))), ("/cn/a/b".into(), vec![]));
+        // Nothing that is there is an entry.
+        assert_eq!(layout.bounds(&Range::Key(Key::root())), (layout.nothing(), vec![]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::{
     connection::Connection,
     error::{Trouble, named},
-    path::{Layout, end_of},
+    path::Layout,
     store::{Store, revision},
 };
 
@@ -101,17 +101,17 @@ impl Watch {
         after: i64,
         deadline: Instant,
     ) -> Result<(Self, i64)> {
-        let below = store.cluster.layout().below(range.top());
+        let (from, end) = store.cluster.layout().bounds(range);
         let start = after.saturating_add(1);
         let options = WatchOptions::new()
-            .with_range(end_of(&below))
+            .with_range(end)
             .with_start_revision(start)
             // Once in a while the server says by itself how far nothing happened, and this it does in order.
             .with_progress_notify();
         let failed = |trouble| Error::from(trouble).not_applied();
         let mut client = connection.watch();
         let created = async {
-            let mut stream = client.watch(below, Some(options)).await?;
+            let mut stream = client.watch(from, Some(options)).await?;
             let created = stream.message().await?;
             Ok((stream, created))
         };

@@ -2,7 +2,8 @@
 //!
 //! The watch is set first and the range read after, so that nothing falls in between. An event says that something
 //! happened to a node; what, is read from the node. Several events for one node become one read of its present state,
-//! in which a node that was deleted and created anew in one step is simply there.
+//! in which a node that was deleted and created anew in one step is simply there. A watch of one key hears what happens
+//! below it as well, and does not look.
 //!
 //! The client never sets a persistent watch again after a reconnect (its list of watches to set is cut short), and the
 //! server does not tell what happened in between. So any change of the session's state ends the stream; whoever
@@ -159,8 +160,13 @@ impl Watch {
         let parents: BTreeSet<_> = parents.collect();
         let parents = parents.iter().map(|parent| self.session.client().check_stat(parent)).collect();
         let patience = self.patience();
-        let reading = self.reader.read_all(&self.session, hints.keys().cloned().collect());
-        let nodes = self.session.call(patience, reading).await.map_err(failed)?;
+        let nodes = if let Range::Key(only) = &self.range {
+            let node = self.reader.read_one(&self.session, only, patience).await;
+            node.map_err(failed)?.into_iter().collect()
+        } else {
+            let reading = self.reader.read_all(&self.session, hints.keys().cloned().collect());
+            self.session.call(patience, reading).await.map_err(failed)?
+        };
         let mut newest = self.reported;
         for parent in answers(&self.session, patience, parents).await {
             newest = parent.map_err(failed)?.map_or(newest, |stat| newest.max(stat.pzxid));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, future::join_all};
 
-use super::context::{Context, instance, me, ports, reborn, removals, service, shows, subtree};
+use super::context::{Context, instance, key, me, ports, reborn, removals, service, shows, subtree};
 use crate::{
     Change, Claim, Error, ErrorKind, Event, FreshnessState, Instance, Phase, RegistrationStatus, Scope,
     kv::{Key, Range},
@@ -29,10 +29,13 @@ pub(super) async fn a_cut_watch_ends_with_one_error(cx: &Context) {
 
 pub(super) async fn a_cut_watch_of_keys_ends_with_one_error(cx: &Context) {
     let client = cx.fragile().await;
-    let feed = cx.kv_feed(&client, &Range::Subtree(Key::root())).await;
+    let all = cx.kv_feed(&client, &Range::Subtree(Key::root())).await;
+    let one = cx.kv_feed(&client, &Range::Key(key("a/b"))).await;
     cx.cut().await;
-    let error = feed.end().await;
-    assert!(error.is_transient(), "{error:?}");
+    for feed in [all, one] {
+        let error = feed.end().await;
+        assert!(error.is_transient(), "{error:?}");
+    }
 }
 
 pub(super) async fn cannot_tell_is_an_error(cx: &Context) {

@@ -63,6 +63,25 @@ pub(super) async fn ranges_have_their_depth(cx: &Context) {
     assert_eq!(client.keys(&Range::Subtree(key("nothing"))).await, [""; 0]);
 }
 
+pub(super) async fn a_range_of_one_key_is_that_key(cx: &Context) {
+    let client = cx.client().await;
+    let all = ["a", "a/b", "a/b/c", "a/b-c", "a/b.c", "a/bc", "a/x/y", "b"];
+    for text in all {
+        client.commit(Txn::new().put(&key(text), text)).await;
+    }
+    for one in all.map(key) {
+        let scan = client.kv().scan(&Range::Key(one.clone())).await.expect("the range can be read");
+        assert_eq!(scan.entries, Vec::from_iter(client.get(&one).await), "as a get shows it");
+        assert_eq!(client.keys(&Range::Key(one.clone())).await, [one.as_str()]);
+    }
+    for nothing in [key("a/x"), key("a/b/c/d"), key("nothing/here"), Key::root()] {
+        assert_eq!(client.keys(&Range::Key(nothing)).await, [""; 0]);
+    }
+    client.commit(Txn::new().delete(&key("a/b"))).await;
+    assert_eq!(client.keys(&Range::Key(key("a/b"))).await, [""; 0]);
+    assert_eq!(client.keys(&Range::Key(key("a/b/c"))).await, ["a/b/c"]);
+}
+
 pub(super) async fn scans_are_sorted(cx: &Context) {
     let client = cx.client().await;
     let mut all: Vec<_> = ["~", "a", "!", "B", "10", "9", "a/b", "a!b", "a-b", "a0", "_"]

@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::context::{Context, key};
-use crate::kv::{Key, KvChange, KvUpdate, Range, Txn};
+use super::{
+    context::{Client, Context, key},
+    feed::Feed,
+};
+use crate::kv::{Entry, Key, KvChange, KvUpdate, Range, Txn};
 
 pub(super) async fn starts_with_what_exists(cx: &Context) {
     let client = cx.client().await;
     for text in ["a/b", "a/b/1", "a/b/2/3", "a/c"] {
         client.commit(Txn::new().put(&key(text), text)).await;
     }
-    for (range, expected) in
-        [(Range::Children(key("a/b")), &["a/b/1"][..]), (Range::Subtree(key("a/b")), &["a/b/1", "a/b/2/3"])]
-    {
+    for (range, expected) in [
+        (Range::Key(key("a/b")), &["a/b"][..]),
+        (Range::Children(key("a/b")), &["a/b/1"]),
+        (Range::Subtree(key("a/b")), &["a/b/1", "a/b/2/3"]),
+    ] {
         let feed = cx.kv_feed(&client, &range).await;
         let known: Vec<_> = feed.known().keys().map(Key::as_str).collect();
         assert_eq!(known, expected);
@@ -140,6 +145,109 @@ pub(super) async fn a_recreated_key_is_another_one(cx: &Context) {
     resumed
         .until("the new life", |known| known.get(&one).is_some_and(|entry| entry.created == created))
         .await;
+}
+
+pub(super) async fn one_key_is_followed_alone(cx: &Context) {
+    let (writer, reader) = (cx.client().await, cx.client().await);
+    let one = key("a/b");
+    // Before it exists, and what is above it too.
+    let mut feed = cx.kv_feed(&reader, &Range::Key(one.clone())).await;
+    for round in ["1", "2"] {
+        let created = writer.commit(Txn::new().put(&one, round)).await;
+        until_alone(cx, &mut feed, &one, |entry| entry.is_some_and(|e| e.created == created)).await;
+        writer.commit(Txn::new().delete(&one)).await;
+        until_alone(cx, &mut feed, &one, |entry| entry.is_none()).await;
+    }
+    // What is faster than the watch: neither is an update a deletion, nor a new life an update.
+    for n in 1..=20 {
+        writer.commit(Txn::new().put(&one, n.to_string())).await;
+    }
+    let seen = until_alone(cx, &mut feed, &one, |entry| entry.is_some_and(|e| e.value == "20")).await;
+    assert!(seen.iter().all(|change| matches!(change, KvChange::Put(_))), "{seen:?}");
+    writer.commit(Txn::new().delete(&one)).await;
+    let created = writer.commit(Txn::new().put(&one, "20")).await;
+    until_alone(cx, &mut feed, &one, |entry| entry.is_some_and(|e| e.created == created)).await;
+    // Among others.
+    change_neighbours(&writer, "1").await;
+    let modified = writer.commit(Txn::new().put(&one, "21")).await;
+    let seen = until_alone(cx, &mut feed, &one, |entry| entry.is_some_and(|e| e.modified == modified)).await;
+    assert!(matches!(&seen[..], [KvChange::Put(entry)] if entry.created == created), "{seen:?}");
+    writer.commit(Txn::new().delete(&one)).await;
+    until_alone(cx, &mut feed, &one, |entry| entry.is_none()).await;
+    change_neighbours(&writer, "2").await;
+    let modified = writer.commit(Txn::new().put(&one, "22")).await;
+    let seen = until_alone(cx, &mut feed, &one, |entry| entry.is_some()).await;
+    assert!(matches!(&seen[..], [KvChange::Put(entry)] if entry.modified == modified), "{seen:?}");
+}
+
+pub(super) async fn one_key_is_taken_up_again_alone(cx: &Context) {
+    let client = cx.client().await;
+    let (range, one) = (Range::Key(key("a/b")), key("a/b"));
+    let mut feed = cx.kv_feed(&client, &range).await;
+    client.commit(Txn::new().put(&one, "same")).await;
+    until_alone(cx, &mut feed, &one, |entry| entry.is_some()).await;
+    client.commit(Txn::new().delete(&one)).await;
+    let created = client.commit(Txn::new().put(&one, "same")).await;
+    let mut feed = cx.kv_feed_after(&client, &range, Some(feed.revision())).knowing(&feed);
+    until_alone(cx, &mut feed, &one, |entry| entry.is_some_and(|e| e.created == created)).await;
+    change_neighbours(&client, "1").await;
+    let mut feed = cx.kv_feed_after(&client, &range, Some(feed.revision())).knowing(&feed);
+    let (update, changes) = feed.step().await;
+    assert!(changes.is_empty(), "nothing happened to it: {update:?}");
+    client.commit(Txn::new().delete(&one)).await;
+    let mut feed = cx.kv_feed_after(&client, &range, Some(feed.revision())).knowing(&feed);
+    until_alone(cx, &mut feed, &one, |entry| entry.is_none()).await;
+}
+
+pub(super) async fn one_key_ends_with_its_lease(cx: &Context) {
+    let (holder, observer) = (cx.client().await, cx.client().await);
+    let one = key("a/b");
+    let mut feed = cx.kv_feed(&observer, &Range::Key(one.clone())).await;
+    for is_revoked in [true, false] {
+        let lease = holder.grant(cx.ttl()).await;
+        holder.commit(Txn::new().absent(&one).put_leased(&one, "1", lease.id)).await;
+        until_alone(cx, &mut feed, &one, |entry| entry.is_some()).await;
+        if is_revoked {
+            holder.leases().revoke(lease.id).await.expect("it is revoked");
+        }
+        until_alone(cx, &mut feed, &one, |entry| entry.is_none()).await;
+    }
+}
+
+/// Reads a watch of one key until that is as it should be; returns what changed on the way. Nothing else may be told.
+async fn until_alone(
+    cx: &Context,
+    feed: &mut Feed<KvUpdate>,
+    one: &Key,
+    condition: impl Fn(Option<&Entry>) -> bool,
+) -> Vec<KvChange> {
+    let read = async {
+        let mut seen = Vec::new();
+        while !condition(feed.known().get(one)) {
+            let (update, changes) = feed.step().await;
+            let is_alone = match &update {
+                KvUpdate::Reset(scan) => scan.entries.iter().all(|entry| entry.key == *one),
+                KvUpdate::Delta { changes, .. } => changes.iter().all(|change| change.key() == one),
+                KvUpdate::Progress(_) => true,
+            };
+            assert!(is_alone, "a watch of {one} tells of another: {update:?}");
+            seen.extend(changes);
+        }
+        seen
+    };
+    cx.within(format!("news of {one}"), read).await
+}
+
+/// Writes a hundred keys above, below and beside `a/b`, and takes half of them back.
+async fn change_neighbours(writer: &Client, value: &str) {
+    let all = ["a", "a/b/c", "a/b-c", "a/bc"].into_iter().map(str::to_owned);
+    let all = all.chain((0..96).map(|n| format!("a/{}/{n}", ["b", "b/c", "x", "b-c"][n % 4])));
+    let all: Vec<_> = all.map(|text| key(&text)).collect();
+    let puts =
+        all.chunks(25).map(|some| some.iter().fold(Txn::new(), |txn, key| txn.put(key, value.to_owned())));
+    join_all(puts.map(|txn| writer.commit(txn))).await;
+    let deletions = all.iter().step_by(2).fold(Txn::new(), Txn::delete);
+    writer.commit(deletions).await;
 }
 
 /// What was told, each key once, sorted.

@@ -194,6 +194,8 @@ macro_rules! __conformance_checks {
                 "a handle sees its own writes at once";
             ranges_have_their_depth [] [Kv]
                 "children are one level, a subtree is all, the top is in neither";
+            a_range_of_one_key_is_that_key [] [Kv]
+                "nothing above, below or beside a single key is read with it";
             scans_are_sorted [] [Kv]
                 "a scan is sorted by key, whatever characters are in it";
             a_path_to_an_entry_is_no_entry [] [Kv]
@@ -238,6 +240,12 @@ macro_rules! __conformance_checks {
                 "a resumed watch tells each change that was missed, in order";
             a_recreated_key_is_another_one [2] [Kv]
                 "a key that was deleted and created anew is told as such, watched or not";
+            one_key_is_followed_alone [1 2] [Kv]
+                "a single key is followed from before it exists through all its lives, and no neighbour is told";
+            one_key_is_taken_up_again_alone [1 2] [Kv]
+                "what befell a single key while nobody watched is told, and nothing else";
+            one_key_ends_with_its_lease [2] [Leases Kv]
+                "whoever follows a single key hears that its lease ended";
         }
         client {
             a_registration_lasts_as_long_as_its_handle [] [Registrar Leases]

@@ -154,26 +154,29 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Which keys a scan or a watch is about; the key itself is not among them.
+/// Which keys a scan or a watch is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Range {
-    /// The keys exactly one level below.
+    /// The key itself, and nothing else; of the root, which holds no value, nothing at all.
+    Key(Key),
+    /// The keys exactly one level below the key, which is not among them.
     Children(Key),
-    /// The keys at any level below.
+    /// The keys at any level below the key, which is not among them.
     Subtree(Key),
 }
 
 impl Range {
-    /// The key above the range.
+    /// The key above the range, or the only one in it.
     pub fn top(&self) -> &Key {
         match self {
-            Self::Children(key) | Self::Subtree(key) => key,
+            Self::Key(key) | Self::Children(key) | Self::Subtree(key) => key,
         }
     }
 
     /// Whether `key` is in the range.
     pub fn contains(&self, key: &Key) -> bool {
         match self {
+            Self::Key(only) => key == only,
             Self::Children(top) => key.below(top).is_some_and(|rest| !rest.contains('/')),
             Self::Subtree(top) => key.below(top).is_some(),
         }
@@ -448,7 +451,9 @@ mod tests {
     }
 
     #[test]
-    fn ranges_leave_out_their_top() {
+    fn ranges_leave_out_their_top_unless_it_is_all_there_is() {
+        assert!(Range::Key(key("a")).contains(&key("a")));
+        assert!(!Range::Key(key("a")).contains(&key("a/b")));
         assert!(Range::Children(key("a")).contains(&key("a/b")));
         assert!(!Range::Children(key("a")).contains(&key("a/b/c")));
         assert!(Range::Subtree(key("a")).contains(&key("a/b/c")));

@@ -93,6 +93,7 @@ impl fmt::Display for Request<'_> {
             Self::Renew(lease) | Self::Revoke(lease) => write!(f, "lease {lease}"),
             Self::Get(key) => key.fmt(f),
             Self::Scan(range) | Self::WatchKeys(range) => match range {
+                Range::Key(only) => write!(f, "{only}"),
                 Range::Children(top) => write!(f, "the keys one level below {top}"),
                 Range::Subtree(top) => write!(f, "the keys below {top}"),
             },

@@ -175,6 +175,9 @@ impl Mapping {
 
     fn range(&self, range: &Range) -> Result<Range> {
         Ok(match range {
+            // Would become the key that is called like the prefix, which is none of ours.
+            Range::Key(only) if only.is_root() => range.clone(),
+            Range::Key(only) => Range::Key(self.key(only)?),
             Range::Children(top) => Range::Children(self.key(top)?),
             Range::Subtree(top) => Range::Subtree(self.key(top)?),
         })

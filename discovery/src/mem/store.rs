@@ -159,6 +159,10 @@ impl Leases for Store {
 
 impl State {
     fn scan(&self, range: &Range) -> Scan {
+        if let Range::Key(only) = range {
+            let entries = self.entries.get(only).cloned().into_iter().collect();
+            return Scan { revision: self.revision, entries };
+        }
         let top = range.top();
         let below = if top.is_root() { Bound::Unbounded } else { Bound::Excluded(top) };
         // Keys below `a` start with `a/`; between them and `a` there may be others, such as `a-b`.

@@ -65,6 +65,13 @@ impl Broken {
         }
     }
 
+    fn range(&self, range: &Range) -> Range {
+        match range {
+            Range::Key(only) if self.has(Defect::HearsTooMuch) => Range::Subtree(only.parent()),
+            _ => range.clone(),
+        }
+    }
+
     /// What has become of an instance on its way to the reader.
     fn garbled(&self, instance: &Arc<Instance>) -> Arc<Instance> {
         match self.defect {
@@ -323,7 +330,7 @@ impl Kv for Broken {
     }
 
     async fn scan(&self, range: &Range) -> Result<Scan> {
-        self.kv_inside().scan(range).await
+        self.kv_inside().scan(&self.range(range)).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision> {
@@ -352,7 +359,7 @@ impl Kv for Broken {
     }
 
     fn watch(&self, range: &Range, after: Option<Revision>) -> KvUpdates {
-        self.kv_inside().watch(range, after)
+        self.kv_inside().watch(&self.range(range), after)
     }
 }
 

@@ -167,6 +167,9 @@ defects! {
     a_service_that_has_its_children: HearsTooMuch by [
         "fetch::a_service_is_itself_alone",
         "watch::a_service_is_itself_alone",
+        "kv::a_range_of_one_key_is_that_key",
+        "kv_watch::one_key_is_followed_alone",
+        "kv_watch::one_key_is_taken_up_again_alone",
     ];
     an_upsert_that_deletes_first: DeletesThenCreates by [
         "watch::an_update_is_no_removal",

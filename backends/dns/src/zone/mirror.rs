@@ -294,6 +294,9 @@ impl Mirror {
     }
 
     pub(super) fn scan(&self, range: &Range) -> Scan {
+        if let Range::Key(only) = range {
+            return Scan { revision: self.revision(), entries: self.get(only).into_iter().collect() };
+        }
         let within = self.below(range.top()).filter(|entry| range.contains(&entry.key));
         let visible = within.filter(|entry| !self.orphans.contains(&entry.key));
         Scan { revision: self.revision(), entries: visible.map(public).collect() }
@@ -456,6 +459,10 @@ mod tests {
         let mirror = mirror(all.iter().map(|key| entry(key, "v", None)).collect());
         assert_eq!(listed(&mirror, "a"), ["a/b", "a/b/c"]);
         assert_eq!(listed(&mirror, "").len(), all.len());
+        let one = |key: &str| mirror.scan(&Range::Key(key.parse().unwrap())).entries;
+        assert_eq!(one("a").iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!((one("ab"), one("a/b/c/d")), (vec![], vec![]));
+        assert_eq!(mirror.scan(&Range::Key(Key::root())).entries, []);
     }
 
     #[tokio::test]

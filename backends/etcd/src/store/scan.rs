@@ -8,10 +8,7 @@ use etcd_client::{GetOptions, GetResponse};
 use tokio::time::Instant;
 
 use super::{Store, revision};
-use crate::{
-    connection::Connection,
-    path::{Layout, end_of},
-};
+use crate::{connection::Connection, path::Layout};
 
 /// How many entries are read with one request. The first page of a range without what is below its children is small:
 /// somebody else's entries there are read before they can be passed over.
@@ -33,11 +30,11 @@ impl Store {
     /// The entries of a range as of one revision.
     pub(crate) async fn read_all(&self, range: &Range, deadline: Instant) -> Result<Scan> {
         Layout::check(range.top())?;
-        let below = self.cluster.layout().below(range.top());
-        let (mut from, end) = (below.clone().into_bytes(), end_of(&below));
+        let (from, end) = self.cluster.layout().bounds(range);
+        let mut from = from.into_bytes();
         let mut page = match range {
             Range::Children(_) => FIRST_OF_CHILDREN,
-            Range::Subtree(_) => PAGE,
+            Range::Key(_) | Range::Subtree(_) => PAGE,
         };
         let mut as_of = None;
         let mut entries = Vec::new();
@@ -66,7 +63,7 @@ impl Store {
     fn behind(&self, range: &Range, path: &[u8]) -> Vec<u8> {
         let passed = match range {
             Range::Children(top) => self.cluster.layout().behind_child(top, path),
-            Range::Subtree(_) => None,
+            Range::Key(_) | Range::Subtree(_) => None,
         };
         passed.unwrap_or_else(|| [path, &[0]].concat())
     }

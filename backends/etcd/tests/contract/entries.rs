@@ -7,7 +7,7 @@ use discovery::{
 use discovery_testbed::Etcd;
 use etcd_client::{Client, TxnOp};
 
-use crate::common::{etcd, etcd_at, everything, key, kv, listed, stranger};
+use crate::common::{Follower, etcd, etcd_at, everything, key, kv, listed, stranger};
 
 async fn ranges(server: &Etcd) -> f64 {
     server.metric_labelled("grpc_server_started_total", "grpc_method=\"Range\"").await.unwrap()
@@ -76,6 +76,29 @@ async fn children_are_read_without_what_is_below_them() {
     assert!(ranges <= 3.0, "{ranges} requests");
     assert!(sent < 100_000.0, "{sent} bytes");
     assert_eq!(listed(&etcd, &Range::Subtree(key("a"))).await.len(), 10_005);
+}
+
+/// However much is beside it and below it, and however much happens there.
+#[tokio::test]
+async fn one_key_costs_one_key() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let etcd = etcd(&server.connect_string());
+    let mut stranger = stranger(&server.connect_string()).await;
+    fill(&mut stranger, "/cn/a/b", 5000, "below").await;
+    fill(&mut stranger, "/cn/a", 5000, "beside").await;
+    kv(&etcd).commit(Txn::new().put(&key("a/b"), "1")).await.unwrap();
+    let before = (ranges(&server).await, sent(&server).await);
+    let one = Range::Key(key("a/b"));
+    assert_eq!(listed(&etcd, &one).await, ["a/b=1"]);
+    let mut follower = Follower::start(&etcd, &one).await.unwrap();
+    assert!(ranges(&server).await - before.0 < 3.0);
+    fill(&mut stranger, "/cn/a/b", 5000, "below").await;
+    kv(&etcd).commit(Txn::new().put(&key("a/b"), "2")).await.unwrap();
+    follower.until("the news", |follower| follower.value("a/b") == Some(b"2")).await;
+    // Mostly what the stranger is answered for 5000 writes.
+    let sent = sent(&server).await - before.1;
+    assert!(sent < 150_000.0, "{sent} bytes");
+    assert_eq!(follower.changes.len(), 1);
 }
 
 async fn sent(server: &Etcd) -> f64 {

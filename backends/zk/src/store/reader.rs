@@ -13,6 +13,7 @@ use tokio::{
 };
 use zookeeper_client as zk;
 
+use super::scan::Read;
 use crate::{
     config::ZkConfig,
     error::Trouble,
@@ -86,12 +87,24 @@ impl Reader {
         let deadline = self.deadline();
         let session = self.session(deadline).await?;
         let _place = self.admit(deadline).await?;
+        let read = self.read_one(&session, key, deadline).await;
+        let read = read.map_err(|trouble| session.failed(trouble).not_applied())?;
+        Ok(read.and_then(|Read { key, data, stat }| self.entry(&session, key, data, &stat)))
+    }
+
+    /// Reads one node, if it is there. One that is not for us to read is an error: it has no neighbours to hide.
+    pub(crate) async fn read_one(
+        &self,
+        session: &Session,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<Option<Read>, Trouble> {
         let node = self.layout.node(key);
         let ask = || session.client().get_data(&node);
         match session.read(deadline, AsOf::Horizon, &self.horizon, ask).await {
-            Ok((data, stat)) => Ok(self.entry(&session, key.clone(), data, &stat)),
+            Ok((data, stat)) => Ok(Some(Read { key: key.clone(), data, stat })),
             Err(trouble) if trouble.is(&zk::Error::NoNode) => Ok(None),
-            Err(trouble) => Err(session.failed(trouble).not_applied()),
+            Err(trouble) => Err(trouble),
         }
     }
 

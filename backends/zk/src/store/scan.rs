@@ -41,6 +41,9 @@ impl Reader {
         let top = range.top();
         self.layout().check(top)?;
         let _place = self.admit(self.deadline()).await?;
+        if let Range::Key(only) = range {
+            return self.scan_one(session, only).await;
+        }
         let mut newest = self.horizon().zxid();
         let mut entries = Vec::new();
         let mut level =
@@ -56,7 +59,7 @@ impl Reader {
                 entries.extend(self.entry(session, key, data, &stat));
             }
             level = match range {
-                Range::Children(_) => Vec::new(),
+                Range::Key(_) | Range::Children(_) => Vec::new(),
                 Range::Subtree(_) => {
                     self.list_all(session, parents).await.map_err(|trouble| lost(session, trouble))?
                 }
@@ -64,6 +67,23 @@ impl Reader {
         }
         session.has_applied(newest, self.horizon());
         entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(Scan { revision: revision(newest), entries })
+    }
+
+    /// The entry under a key, as a range.
+    async fn scan_one(&self, session: &Session, key: &Key) -> Result<Scan> {
+        let mut newest = self.horizon().zxid();
+        if key.is_root() {
+            // Holds no value, whatever a stranger wrote into its node.
+            return Ok(Scan { revision: revision(newest), entries: Vec::new() });
+        }
+        let mut entries = Vec::new();
+        let read = self.read_one(session, key, self.deadline()).await;
+        if let Some(Read { key, data, stat }) = read.map_err(|trouble| lost(session, trouble))? {
+            newest = newest.max(stat.mzxid).max(stat.pzxid);
+            entries.extend(self.entry(session, key, data, &stat));
+        }
+        session.has_applied(newest, self.horizon());
         Ok(Scan { revision: revision(newest), entries })
     }
 

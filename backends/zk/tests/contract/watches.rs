@@ -37,11 +37,15 @@ async fn a_watch_tells_what_is_there_and_what_happens() {
 async fn a_deletion_comes_with_its_revision() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let zk = zk(&server.connect_string());
-    kv(&zk).commit(Txn::new().put(&key("a/1"), "x")).await.unwrap();
-    let mut follower = Follower::start(&zk, &Range::Children(key("a"))).await.unwrap();
-    let deleted = kv(&zk).commit(Txn::new().delete(&key("a/1"))).await.unwrap();
-    follower.until("the deletion", |f| f.saw_removal("a/1")).await;
-    assert_eq!(follower.revision, deleted);
+    for (range, deleted) in
+        [(Range::Children(key("a")), "a/1"), (Range::Key(key("a/1")), "a/1"), (Range::Key(key("b")), "b")]
+    {
+        kv(&zk).commit(Txn::new().put(&key(deleted), "x")).await.unwrap();
+        let mut follower = Follower::start(&zk, &range).await.unwrap();
+        let revision = kv(&zk).commit(Txn::new().delete(&key(deleted))).await.unwrap();
+        follower.until("the deletion", |f| f.saw_removal(deleted)).await;
+        assert_eq!(follower.revision, revision, "{range:?}");
+    }
 }
 
 #[tokio::test]
@@ -49,12 +53,17 @@ async fn a_service_that_does_not_exist_can_be_watched() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let zk = zk(&server.connect_string());
     let mut follower = Follower::start(&zk, &Range::Children(key("not/yet"))).await.unwrap();
-    assert!(follower.entries.is_empty());
+    let mut alone = Follower::start(&zk, &Range::Key(key("not/yet/1"))).await.unwrap();
+    assert!(follower.entries.is_empty() && alone.entries.is_empty());
     for round in 0..3 {
         kv(&zk).commit(Txn::new().put(&key("not/yet/1"), "x")).await.unwrap();
-        follower.until("it is there", |f| f.value("not/yet/1").is_some()).await;
+        for follower in [&mut follower, &mut alone] {
+            follower.until("it is there", |f| f.value("not/yet/1").is_some()).await;
+        }
         kv(&zk).commit(Txn::new().delete(&key("not/yet/1"))).await.unwrap();
-        follower.until("it is gone", |f| f.entries.is_empty()).await;
+        for follower in [&mut follower, &mut alone] {
+            follower.until("it is gone", |f| f.entries.is_empty()).await;
+        }
         // The directories go as well, as the server does to containers when it cleans up.
         let cli = server.cli();
         cli.run(["delete", "/cn/not/yet"]).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
@@ -170,8 +179,33 @@ async fn a_range_that_may_not_be_read_is_no_empty_range() {
     let owner = zk_at(&format!("me:secret@{}/cn?acl=creator", server.connect_string()));
     kv(&owner).commit(Txn::new().put(&key("a/1"), "x")).await.unwrap();
     let zk = zk(&server.connect_string());
-    let error = Follower::start(&zk, &Range::Children(key("a"))).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    for range in [Range::Children(key("a")), Range::Key(key("a/1"))] {
+        let error = Follower::start(&zk, &range).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_one_key_reads_that_key_alone() {
+    let Some(server) = ZooKeeper::builder().unsynced().start_or_skip().await else { return };
+    let zk = zk(&server.connect_string());
+    kv(&zk).commit(Txn::new().put(&key("a/b"), "x")).await.unwrap();
+    let stranger = stranger(&server.connect_string()).await;
+    let mut follower = Follower::start(&zk, &Range::Key(key("a/b"))).await.unwrap();
+    let before = requests(&server).await;
+    let writes = async {
+        for n in 0..100 {
+            for node in [format!("/cn/a/{n}"), format!("/cn/a/b/{n}")] {
+                plant(&stranger, &node, b"x").await;
+            }
+        }
+        stranger.set_data("/cn/a/b", b"y", None).await.unwrap();
+    };
+    tokio::join!(writes, follower.until("the news", |f| f.value("a/b") == Some(b"y")));
+    let requests = requests(&server).await - before;
+    // A write and a look at its directory each; one read; our own look at the counter, and pings.
+    assert!(requests < 420, "{requests}");
+    assert_eq!(follower.changes.len(), 1);
 }
 
 /// A watch, whatever happened to the connection just before.
@@ -183,6 +217,13 @@ async fn started(zk: &discovery_zk::Zk, range: &Range) -> Follower {
     })
     .await;
     follower.unwrap()
+}
+
+/// How many requests a server has had.
+async fn requests(server: &ZooKeeper) -> u64 {
+    let counters = server.four_letter_word("mntr").await.unwrap();
+    let received = counters.lines().find_map(|line| line.strip_prefix("zk_packets_received"));
+    received.unwrap().trim().parse().unwrap()
 }
 
 /// The paths that a server has watches on.
