@@ -19,7 +19,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Delays from `first` to `cap`.
-    pub fn new(first: Duration, cap: Duration) -> Self {
+    pub const fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap, seed: None }
     }
 

@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Backend, Connectors, Error, ErrorKind, Info, Instance, InstanceKey, Result, Revision, Scope, ServiceName,
-    Snapshot, ViewBuilder, Watch,
+    Backend, Connectors, Error, ErrorKind, Info, Instance, InstanceKey, KeyView, Result, Revision, Scope,
+    ServiceName, Snapshot, ViewBuilder, Watch,
     backoff::Backoff,
     kv::{Entry, Key, Kv, KvUpdates, Range, Scan, Txn},
     layer::Layer,
-    lease::Keepers,
+    lease::{Keepers, Sessions},
+    recipe::{Barrier, Election, Group, Lock, Runs},
     registration::Register,
     watch::Hub,
 };
@@ -47,6 +48,7 @@ struct Stack {
     backend: Arc<dyn Backend>,
     hub: Hub,
     keepers: Arc<Keepers>,
+    sessions: Arc<Sessions>,
 }
 
 impl Stack {
@@ -54,7 +56,8 @@ impl Stack {
         let backend = layers.iter().fold(base.clone(), |inner, layer| layer.wrap(inner));
         let keepers = Arc::new(Keepers::new(backend.clone(), backoff));
         let hub = Hub::new(backend.clone(), backoff, keepers.clone());
-        Arc::new(Self { backend, hub, keepers })
+        let sessions = Arc::new(Sessions::new(backend.clone(), backoff));
+        Arc::new(Self { backend, hub, keepers, sessions })
     }
 }
 
@@ -186,9 +189,55 @@ impl Discovery {
     /// [`Unsupported`](ErrorKind::Unsupported) on a backend without them.
     pub fn kv(&self) -> Result<KvHandle> {
         match self.stack.backend.kv() {
-            Some(_) => Ok(KvHandle { backend: self.stack.backend.clone() }),
+            Some(_) => Ok(KvHandle { backend: self.stack.backend.clone(), backoff: self.backoff }),
             None => Err(self.info().lacks("kv")),
         }
+    }
+
+    /// An election among those who name the same one.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) on a backend without keys and leases, [`Invalid`](ErrorKind::Invalid) for
+    /// the root.
+    pub fn election(&self, name: &ServiceName) -> Result<Election> {
+        Election::new(&self.stack.sessions, name)
+    }
+
+    /// A lock among those who name the same one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`election`](Discovery::election).
+    pub fn lock(&self, name: &ServiceName) -> Result<Lock> {
+        Lock::new(&self.stack.sessions, name)
+    }
+
+    /// A group whose members look after each other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`election`](Discovery::election).
+    pub fn group(&self, name: &ServiceName) -> Result<Group> {
+        Group::new(&self.stack.sessions, name)
+    }
+
+    /// A double barrier for so many parties that name the same one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`election`](Discovery::election), and [`Invalid`](ErrorKind::Invalid) for no parties at all.
+    pub fn barrier(&self, name: &ServiceName, parties: usize) -> Result<Barrier> {
+        Barrier::new(&self.stack.sessions, name, parties)
+    }
+
+    /// The runs that are kept under this name: state machines that many move together.
+    ///
+    /// # Errors
+    ///
+    /// As for [`election`](Discovery::election).
+    pub fn runs(&self, name: &ServiceName) -> Result<Runs> {
+        Runs::new(&self.stack.sessions, name)
     }
 
     fn refold(mut self) -> Self {
@@ -208,6 +257,7 @@ impl fmt::Debug for Discovery {
 pub struct KvHandle {
     /// Has the facet: it was looked at when the handle was made, and facets do not come and go.
     backend: Arc<dyn Backend>,
+    backoff: Backoff,
 }
 
 impl KvHandle {
@@ -244,6 +294,11 @@ impl KvHandle {
     /// Not cancel safe: a dropped commit may take effect or not.
     pub async fn commit(&self, txn: Txn) -> Result<Revision> {
         self.kv()?.commit(txn).await
+    }
+
+    /// Has a range at hand, through outages.
+    pub fn view(&self, range: Range) -> KeyView {
+        KeyView::new(self.backend.clone(), self.backoff, range)
     }
 
     /// Follows a range, as the backend does it: on trouble the stream ends with one error.

@@ -12,6 +12,7 @@
 //! | be told of each change | [`Discovery::watch`] | the same |
 //! | be found | [`Discovery::register`] | a lease, shared with all registrations of the same ttl |
 //! | compare and set | [`Discovery::kv`] | a round trip a transaction |
+//! | act as one of many | [`recipe`]: elections, locks, groups, barriers | a lease, and a watch of one key |
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
@@ -65,6 +66,7 @@ mod lease;
 mod locator;
 pub mod mem;
 mod name;
+pub mod recipe;
 mod registration;
 mod snapshot;
 mod view;
@@ -85,7 +87,7 @@ pub use crate::{
     registration::{Register, Registration},
     snapshot::{Change, Revision, Scope, Snapshot, Update},
     view::{Freshness, FreshnessState, View, ViewBuilder},
-    watch::{Event, Watch},
+    watch::{Event, KeyView, Watch},
 };
 
 /// Compiles the example of the README.

@@ -554,7 +554,7 @@ async fn receive(inbox: &mut Option<mpsc::UnboundedReceiver<Command>>) -> Option
     }
 }
 
-async fn pending_or(call: &mut Option<BoxFuture<'static, LeaseReply>>) -> LeaseReply {
+pub(super) async fn pending_or<T>(call: &mut Option<BoxFuture<'static, T>>) -> T {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,
@@ -562,7 +562,7 @@ async fn pending_or(call: &mut Option<BoxFuture<'static, LeaseReply>>) -> LeaseR
 }
 
 /// A backend that panics is one that fails: else this task would end, and nothing be kept any more.
-async fn unpanicked<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn unpanicked<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the backend panicked; trying again")))
 }
@@ -574,6 +574,6 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn no_facet() -> Error {
+pub(super) fn no_facet() -> Error {
     Error::new(ErrorKind::Unsupported, "the backend lost a facet that it had")
 }

@@ -4,8 +4,12 @@
 //! Registrations with the same ttl share keepers, as many on each as the backend likes on one lease; permanent
 //! registrations share keepers without a lease. All writes of a registration go through its keeper, one at a time:
 //! that is why the latest data wins and why nothing comes back after it was withdrawn.
+//!
+//! A session is the opposite, for recipes: one lease that is never replaced. What was held under it is lost with it, and
+//! whoever held it is told.
 
 mod keeper;
+mod session;
 mod slot;
 mod status;
 
@@ -25,6 +29,7 @@ use tokio::{
     time::{self, Instant},
 };
 
+pub(crate) use self::session::{Session, Sessions, Standing};
 pub use self::status::{Phase, RegistrationStatus};
 use crate::{Backend, Instance, OnConflict, Owner, Result, Revision, backoff::Backoff};
 

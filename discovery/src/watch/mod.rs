@@ -1,9 +1,10 @@
 //! Following a scope, through every kind of trouble.
 //!
 //! A backend's watch may fail and end; what a user sees does not. `resume` opens the backend's watch again and again,
-//! `topic` knows what it said last and tells all local watchers of the scope, `hub` has the topics.
+//! `topic` knows what it said last and tells all local watchers of the scope, `hub` has the topics. `keys` does the same for keys, without sharing.
 
 mod hub;
+mod keys;
 mod resume;
 mod topic;
 
@@ -18,6 +19,7 @@ use std::{
 use futures_util::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 
+pub use self::keys::KeyView;
 use self::topic::{Item, Topic};
 pub(crate) use self::{hub::Hub, topic::Pulse};
 use crate::{Change, Error, Result, Revision, Scope, Snapshot};

@@ -1,0 +1,122 @@
+//! The binary as a child process.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{DEADLINE, eventually, http};
+
+/// A running demo. Dropping it kills it, and shows its log if the test has failed.
+#[derive(Debug)]
+pub(crate) struct Demo {
+    label: String,
+    child: Child,
+    url: String,
+    dir: TempDir,
+}
+
+impl Demo {
+    /// Starts the binary with these arguments, the name of the demo first; returns when it has said where its page is.
+    pub(crate) async fn start<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
+        let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let dir = tempfile::Builder::new().prefix("discovery-demo-").tempdir().unwrap();
+        let file = |name| File::create(dir.path().join(name)).unwrap();
+        let child = command(&args)
+            .stdin(Stdio::null())
+            .stdout(file("out"))
+            .stderr(file("log"))
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut demo = Self { label: args.join(" "), child, url: String::new(), dir };
+        eventually("the demo says where its page is", async || {
+            assert!(demo.child.try_wait().unwrap().is_none(), "{} has ended: {}", demo.label, demo.log());
+            demo.urls().into_iter().next().is_some_and(|url| {
+                demo.url = url;
+                true
+            })
+        })
+        .await;
+        demo
+    }
+
+    /// The address of its page, with a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// All addresses it has named.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let words = self.out();
+        words.split_whitespace().filter(|word| word.starts_with("http://")).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        self.url.trim_end_matches('/').rsplit(':').next().unwrap()
+    }
+
+    /// The answer of `/state`.
+    pub(crate) async fn state(&self) -> serde_json::Value {
+        let answer = http::get(&format!("{}state", self.url)).await;
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// Its coordinate, instance included.
+    pub(crate) async fn coordinate(&self) -> String {
+        self.state().await["coordinate"].as_str().unwrap().to_owned()
+    }
+
+    /// What it has printed for people.
+    pub(crate) fn out(&self) -> String {
+        read(&self.dir.path().join("out"))
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        read(&self.dir.path().join("log"))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("the process has not been waited for");
+        kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let ended = timeout(DEADLINE, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("{} has not ended within {DEADLINE:?}", self.label)).unwrap()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}{}---", self.label, self.out(), self.log());
+        }
+    }
+}
+
+/// Runs the binary with these arguments to its end.
+pub(crate) async fn run(args: &[&str]) -> Output {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    timeout(DEADLINE, command(&args).kill_on_drop(true).output()).await.expect("it ends by itself").unwrap()
+}
+
+fn command(args: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demos"));
+    command.args(args).env_remove("RUST_LOG").env_remove("DISCOVERY_BACKEND").env("NO_COLOR", "1");
+    command
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(PathBuf::from(path)).unwrap_or_default()
+}

@@ -1,0 +1,143 @@
+//! A range of keys, at hand through every kind of trouble.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::StreamExt;
+use tokio::time;
+
+use crate::{
+    Backend, Error, ErrorKind, Result, Revision,
+    backoff::{Attempts, Backoff},
+    kv::{Entry, Key, KvChange, KvUpdate, KvUpdates, Range, Scan},
+};
+
+/// A range of keys as it was last known, kept up to date by whoever [waits](KeyView::changed) for changes. There is no task
+/// behind it: who does not wait, is not told.
+///
+/// # Example: follow a counter
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> discovery::Result<()> {
+/// use discovery::{Discovery, kv::{Key, Range, Txn}, mem::Mem};
+///
+/// let kv = Discovery::new(Mem::new()).kv()?;
+/// let counter: Key = "counter".parse()?;
+/// let mut view = kv.view(Range::Key(counter.clone()));
+/// assert!(view.changed().await?.is_empty()); // The first time it tells what there is.
+///
+/// kv.commit(Txn::new().put(&counter, "1")).await?;
+/// view.changed().await?;
+/// assert_eq!(view.entries()[&counter].value, "1");
+/// # Ok(()) }
+/// ```
+pub struct KeyView {
+    backend: Arc<dyn Backend>,
+    range: Range,
+    /// Never locked: it makes this `Sync`, which streams are not, so that those who have one can be borrowed by tasks.
+    updates: Mutex<Option<KvUpdates>>,
+    attempts: Attempts,
+    entries: BTreeMap<Key, Entry>,
+    /// Up to when everything is known; `None` before the first answer.
+    revision: Option<Revision>,
+}
+
+impl KeyView {
+    pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff, range: Range) -> Self {
+        let attempts = backoff.start();
+        Self { backend, range, updates: Mutex::default(), attempts, entries: BTreeMap::new(), revision: None }
+    }
+
+    /// What is in the range, as far as it was told.
+    pub fn entries(&self) -> &BTreeMap<Key, Entry> {
+        &self.entries
+    }
+
+    /// Up to which revision everything was told.
+    pub fn revision(&self) -> Revision {
+        self.revision.unwrap_or_default()
+    }
+
+    /// Waits for changes, applies them to the entries, and returns them. The first time, it returns what there is, even if
+    /// that is nothing. Behind an outage it returns the difference, if there is one: steps in between may be left out.
+    ///
+    /// # Errors
+    ///
+    /// What the backend refuses before it ever answered, and [`Closed`](ErrorKind::Closed). Everything else is waited out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn changed(&mut self) -> Result<Vec<KvChange>> {
+        loop {
+            let updates = self.updates.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let updates = match updates {
+                Some(updates) => updates,
+                none => {
+                    let kv = self.backend.kv().ok_or_else(|| self.backend.info().lacks("kv"))?;
+                    none.insert(kv.watch(&self.range, self.revision))
+                }
+            };
+            let error = match updates.next().await {
+                Some(Ok(update)) => {
+                    let is_first = self.revision.is_none();
+                    let changes = self.take(update);
+                    if is_first || !changes.is_empty() {
+                        return Ok(changes);
+                    }
+                    continue;
+                }
+                Some(Err(error)) => error,
+                None => Error::new(ErrorKind::Unavailable, "the watch ended without a word"),
+            };
+            self.updates = Mutex::default();
+            let hopeless = match error.kind() {
+                ErrorKind::Closed => true,
+                // What worked before may work again.
+                ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported => self.revision.is_none(),
+                _ => false,
+            };
+            if hopeless {
+                return Err(error);
+            }
+            tracing::debug!(range = ?self.range, %error, "watch interrupted; trying again");
+            time::sleep(self.attempts.next_delay()).await;
+        }
+    }
+
+    fn take(&mut self, update: KvUpdate) -> Vec<KvChange> {
+        let (revision, changes) = match update {
+            KvUpdate::Reset(scan) => (scan.revision, self.difference(scan)),
+            KvUpdate::Delta { revision, changes } => (revision, changes),
+            KvUpdate::Progress(revision) => (revision, Vec::new()),
+        };
+        self.revision = Some(revision);
+        for change in &changes {
+            match change {
+                KvChange::Put(entry) => self.entries.insert(entry.key.clone(), entry.clone()),
+                KvChange::Delete(key) => self.entries.remove(key),
+            };
+        }
+        changes
+    }
+
+    fn difference(&self, scan: Scan) -> Vec<KvChange> {
+        let still: BTreeSet<&Key> = scan.entries.iter().map(|entry| &entry.key).collect();
+        let gone = self.entries.keys().filter(|key| !still.contains(key)).cloned().map(KvChange::Delete);
+        let mut changes: Vec<_> = gone.collect();
+        changes.extend(scan.entries.into_iter().filter_map(|entry| {
+            let known = self.entries.get(&entry.key);
+            known.is_none_or(|known| known.modified != entry.modified).then_some(KvChange::Put(entry))
+        }));
+        changes
+    }
+}
+
+impl fmt::Debug for KeyView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyView({:?} of {})", self.range, self.backend.info())
+    }
+}
