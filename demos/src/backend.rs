@@ -1,6 +1,6 @@
 //! Which registry a demo uses: one flag for all of them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use clap::error::ErrorKind;
 use discovery::{Connectors, Discovery, Locator};
@@ -53,6 +53,7 @@ pub(crate) struct BackendArgs {
     // Text, not a parsed value: clap would repeat a value that it refuses, and with it the secret in a locator.
     #[arg(
         long,
+        global = true,
         env = "DISCOVERY_BACKEND",
         hide_env_values = true,
         value_name = "BACKEND",
@@ -92,6 +93,11 @@ impl BackendArgs {
             return Err(usage(message));
         }
         Ok(Choice { locator, sample, flag: self.flag() })
+    }
+
+    /// What was given, secrets and all: for processes of our own.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.backend.as_deref()
     }
 
     /// The flag as others would have to give it to find the same registry, with a space before it; nothing if it was
@@ -169,6 +175,11 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// Whether other processes can use it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.choice.is_shared()
+    }
+
     /// The command for another process of the sample, such as `ghost blinky`, on the same registry; `None` if that is
     /// for one process only. A secret in it is left out.
     pub(crate) fn command(&self, role: &str) -> Option<String> {
@@ -203,6 +214,14 @@ fn without_etcd(sample: Sample) -> String {
          (Debian: apt-get install protobuf-compiler)",
         sample.cargo_with_etcd()
     )
+}
+
+/// How long something outlives a process that dies.
+pub(crate) fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
+    let ttl = humantime::parse_duration(text)?;
+    let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
+    anyhow::ensure!(allowed.contains(&ttl), "allowed are 100ms to 1h");
+    Ok(ttl)
 }
 
 /// A wrong flag, told and answered with an exit code as clap does it.

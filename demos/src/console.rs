@@ -38,6 +38,12 @@ pub(crate) fn say(line: impl fmt::Display) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
 
+/// Part of a line for people, seen at once.
+pub(crate) fn write(part: impl fmt::Display) {
+    let mut out = anstream::stdout();
+    let _ = write!(out, "{part}").and_then(|()| out.flush());
+}
+
 /// Why the program ends.
 pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(anstream::stderr(), "{BAD}error:{BAD:#} {error:#}");

@@ -4,6 +4,7 @@ mod backend;
 mod console;
 mod listen;
 mod pac;
+mod run_state;
 mod shutdown;
 mod web;
 
@@ -22,7 +23,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Demo {
     /// Ghosts that register themselves, and a page on which they come and go
-    Pac(pac::Args),
+    Pac(Box<pac::Args>),
+    /// Runs that many machines move from state to state together, and a page on which they go
+    RunState(Box<run_state::Args>),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.demo {
-        Demo::Pac(args) => pac::run(args).await,
+        Demo::Pac(args) => pac::run(*args).await,
+        Demo::RunState(args) => Box::pin(run_state::run(*args)).await,
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use discovery::{Coordinate, Error, Result, ServiceName};
 
-use crate::{backend::BackendArgs, listen::ListenArgs};
+use crate::{
+    backend::{BackendArgs, parse_ttl},
+    listen::ListenArgs,
+};
 
 /// Without a subcommand: the server and four ghosts in one process.
 #[derive(Debug, clap::Args)]
@@ -123,13 +126,6 @@ fn parse_label(text: &str) -> Result<String> {
         (Some(label), None) => Ok(label.to_owned()),
         _ => Err(Error::invalid("it takes one label of letters, digits and hyphens")),
     }
-}
-
-fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
-    let ttl = humantime::parse_duration(text)?;
-    let allowed = Duration::from_millis(100)..=Duration::from_secs(3600);
-    anyhow::ensure!(allowed.contains(&ttl), "allowed are 100ms to 1h");
-    Ok(ttl)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::{
     demo::Demo,
     eventually,
     pac::processes::{ghost, server_on, tests_on},
-    registry::ZONE,
     pac::socket::Socket,
+    registry::ZONE,
 };
 
 tests_on!(NameServer);

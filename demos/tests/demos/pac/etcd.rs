@@ -12,8 +12,8 @@ use crate::{
     demo::Demo,
     eventually,
     pac::processes::{ghost, server_on, tests_on},
-    registry::{Registry, connect},
     pac::socket::Socket,
+    registry::{Registry, connect},
 };
 
 tests_on!(Etcd);

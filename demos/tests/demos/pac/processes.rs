@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::{
     demo::Demo,
     eventually, http,
-    registry::{Registry, connect, name},
     pac::socket::Socket,
+    registry::{Registry, connect, name},
 };
 
 /// Makes all of them tests on one kind.

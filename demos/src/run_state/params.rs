@@ -1,0 +1,162 @@
+//! Parameters of machines, and mappings between them.
+//!
+//! A parameter of machine `node1/3` is the key `data/params/node1/3/<name>` of its run. A mapping says that what is written
+//! to a parameter of one node is written to a parameter of another as well, for all its machines, in the same step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use discovery::{
+    Error, ErrorKind, KvHandle, Result, Revision,
+    kv::{Entry, Key, Range, Txn},
+    recipe::Run,
+};
+use serde::{Deserialize, Serialize};
+
+use super::topology::{Machine, check_name};
+
+/// The most bytes of a value.
+const VALUE_MAX: usize = 16 * 1024;
+
+/// How many parameters are written in one step.
+const AT_ONCE: usize = 80;
+
+/// A parameter of all machines of a node: `node1.p1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Port {
+    pub(super) node: String,
+    pub(super) param: String,
+}
+
+impl TryFrom<String> for Port {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        let (node, param) = text.split_once('.').with_context(|| format!("{text:?}: write node1.p1"))?;
+        check_name("node", node)?;
+        check_name("parameter", param)?;
+        Ok(Self { node: node.to_owned(), param: param.to_owned() })
+    }
+}
+
+impl From<Port> for String {
+    fn from(port: Port) -> Self {
+        format!("{}.{}", port.node, port.param)
+    }
+}
+
+/// What is written to a parameter is written to these as well.
+pub(super) type Mappings = BTreeMap<Port, BTreeSet<Port>>;
+
+/// The parameters of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Params {
+    run: Run,
+    kv: KvHandle,
+}
+
+/// A value, and when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Value {
+    pub(super) text: String,
+    pub(super) revision: Revision,
+}
+
+impl Value {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self { text: String::from_utf8_lossy(&entry.value).into_owned(), revision: entry.modified }
+    }
+}
+
+impl Params {
+    pub(super) fn new(run: Run, kv: KvHandle) -> Self {
+        Self { run, kv }
+    }
+
+    /// Where the parameters of a machine are.
+    pub(super) fn of(&self, machine: &Machine) -> Result<Range> {
+        Ok(Range::Children(self.run.data_key(&format!("params/{machine}"))?))
+    }
+
+    /// Where one is.
+    pub(super) fn one(&self, machine: &Machine, param: &str) -> Result<Range> {
+        Ok(Range::Key(self.key(machine, param)?))
+    }
+
+    pub(super) async fn get(&self, machine: &Machine, param: &str) -> Result<Option<Value>> {
+        Ok(self.kv.get(&self.key(machine, param)?).await?.as_ref().map(Value::of))
+    }
+
+    pub(super) async fn all(&self, machine: &Machine) -> Result<BTreeMap<String, String>> {
+        let scan = self.kv.scan(&self.of(machine)?).await?;
+        Ok(named(&scan.entries))
+    }
+
+    /// Writes a parameter, and those that it is mapped to, in one step.
+    pub(super) async fn set(&self, machine: &Machine, param: &str, value: &str) -> Result<Revision> {
+        if value.is_empty() || value.len() > VALUE_MAX {
+            let message = format!("a value of {} bytes; allowed are 1 to {VALUE_MAX}", value.len());
+            return Err(Error::invalid(message));
+        }
+        let picture = self.run.picture().await?;
+        let machines: Vec<Machine> = picture.tasks.keys().filter_map(|task| task.parse().ok()).collect();
+        if !machines.contains(machine) {
+            let message = format!("run {} has no machine {machine}", self.run.id());
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        let from = Port { node: machine.node.clone(), param: param.to_owned() };
+        let mut txn = Txn::new().put(&self.key(machine, param)?, value.to_owned());
+        for to in self.mappings().await?.get(&from).into_iter().flatten() {
+            for other in machines.iter().filter(|other| other.node == to.node && *other != machine) {
+                txn = txn.put(&self.key(other, &to.param)?, value.to_owned());
+            }
+        }
+        self.run.commit(txn).await
+    }
+
+    pub(super) async fn mappings(&self) -> Result<Mappings> {
+        let Some(entry) = self.kv.get(&self.mappings_key()?).await? else { return Ok(Mappings::new()) };
+        serde_json::from_slice(&entry.value)
+            .map_err(|error| Error::new(ErrorKind::Corrupt, "the mappings cannot be read").with_source(error))
+    }
+
+    /// What a new run begins with: a value for a parameter of each machine of a node, and the mappings.
+    pub(super) async fn begin(
+        &self,
+        machines: &[Machine],
+        values: &BTreeMap<Port, String>,
+        mappings: &Mappings,
+    ) -> Result<()> {
+        let mut puts = Vec::new();
+        for (port, value) in values {
+            for machine in machines.iter().filter(|machine| machine.node == port.node) {
+                puts.push((self.key(machine, &port.param)?, value.clone()));
+            }
+        }
+        if !mappings.is_empty() {
+            puts.push((self.mappings_key()?, serde_json::to_string(mappings).unwrap_or_default()));
+        }
+        for some in puts.chunks(AT_ONCE) {
+            let txn = some.iter().fold(Txn::new(), |txn, (key, value)| txn.put(key, value.clone()));
+            self.run.commit(txn).await?;
+        }
+        Ok(())
+    }
+
+    fn key(&self, machine: &Machine, param: &str) -> Result<Key> {
+        check_name("parameter", param).map_err(|error| Error::invalid(error.to_string()))?;
+        self.run.data_key(&format!("params/{machine}/{param}"))
+    }
+
+    fn mappings_key(&self) -> Result<Key> {
+        self.run.data_key("mappings")
+    }
+}
+
+/// The parameters of one machine, by name.
+pub(super) fn named<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<String, String> {
+    let named =
+        entries.into_iter().filter_map(|entry| Some((entry.key.name()?.to_owned(), Value::of(entry).text)));
+    named.collect()
+}

@@ -1,0 +1,82 @@
+//! A worker in a process of its own: errands come in on standard input, and what comes of them goes to standard output.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use discovery::recipe::Completed;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::worker::{Desk, Errand, Worker};
+use crate::{backend::Registry, console::say};
+
+/// What comes of an errand, as a line: first that it is accepted, and later how it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub(super) run: String,
+    pub(super) task: String,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Outcome {
+    /// It will be done, whoever dies.
+    Accepted,
+    Moved,
+    Counted,
+    Already,
+    Failed(String),
+}
+
+impl Outcome {
+    pub(super) fn of(completed: discovery::Result<Completed>) -> Self {
+        match completed {
+            Ok(Completed::Moved) => Self::Moved,
+            Ok(Completed::Counted) => Self::Counted,
+            Ok(Completed::Already) => Self::Already,
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Works until the input ends, and then leaves the circle.
+pub(super) async fn run(registry: &Registry, label: &str, ttl: Duration) -> anyhow::Result<()> {
+    let (worker, desk) = Worker::new(registry, label, ttl)?;
+    let serve = async {
+        let served = serve(&desk).await;
+        drop(desk);
+        served
+    };
+    let (left, served) = tokio::join!(worker.work(), serve);
+    served.and(left.map_err(Into::into))
+}
+
+async fn serve(desk: &Desk) -> anyhow::Result<()> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Some(line) = line? else { break };
+                let errand: Errand = serde_json::from_str(&line).with_context(|| format!("no errand: {line}"))?;
+                under_way.push(answer(desk, errand));
+            }
+            Some(()) = under_way.next() => {}
+        }
+    }
+    while under_way.next().await.is_some() {}
+    Ok(())
+}
+
+async fn answer(desk: &Desk, errand: Errand) {
+    let Errand { run, task, .. } = errand.clone();
+    let reply = |outcome| {
+        let reply = Reply { run: run.clone(), task: task.clone(), outcome };
+        // Fails only for maps whose keys are no text.
+        say(serde_json::to_string(&reply).unwrap_or_default());
+    };
+    let outcome = desk.entrust(errand, || reply(Outcome::Accepted)).await;
+    reply(Outcome::of(outcome));
+}

@@ -1,0 +1,254 @@
+//! Somebody who completes states for others, in a circle of such.
+//!
+//! A worker first entrusts the circle with what it is about to do and only then does it, so that whoever covers for it
+//! knows what was under way when it died. Completing is idempotent: what was done already is not done again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use discovery::{
+    Error, ErrorKind,
+    kv::Txn,
+    recipe::{Completed, Departure, Group, Membership, News, Runs},
+};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{machine, topology::Machine};
+use crate::backend::Registry;
+
+/// How many words of a worker one may lag behind.
+const WORDS: usize = 64;
+
+/// How many completions one worker has in hand at most; others wait.
+const HANDS: usize = 256;
+
+/// A completion that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Errand {
+    pub(super) run: String,
+    pub(super) task: String,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+impl Errand {
+    pub(super) fn new(run: &str, machine: &Machine, from: &str, to: &str) -> Self {
+        Self { run: run.to_owned(), task: machine.to_string(), from: from.to_owned(), to: to.to_owned() }
+    }
+
+    async fn run(&self, runs: &Runs) -> discovery::Result<Completed> {
+        runs.run(&self.run)?.complete(&self.task, &self.from, &self.to).await
+    }
+}
+
+/// Where to send errands. Clones send to the same worker.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    errands: mpsc::Sender<Order>,
+    words: broadcast::Sender<Word>,
+}
+
+/// An errand, and who wants to know what comes of it.
+#[derive(Debug)]
+struct Order {
+    errand: Errand,
+    /// Told once the circle is entrusted with it: from then on it will be done, whoever dies.
+    accepted: oneshot::Sender<()>,
+    done: oneshot::Sender<discovery::Result<Completed>>,
+}
+
+impl Desk {
+    /// Has it done, by this worker or by whoever covers for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Run::complete`](discovery::recipe::Run::complete); [`Closed`](ErrorKind::Closed) if the worker is gone: then
+    /// somebody else does it, or nobody ever heard of it.
+    pub(super) async fn complete(&self, errand: Errand) -> discovery::Result<Completed> {
+        self.entrust(errand, || {}).await
+    }
+
+    /// The same; says when it is accepted.
+    pub(super) async fn entrust(
+        &self,
+        errand: Errand,
+        accepted: impl FnOnce(),
+    ) -> discovery::Result<Completed> {
+        let gone = || Error::new(ErrorKind::Closed, "the worker is gone; ask another one").maybe_applied();
+        let (accept, is_accepted) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        let order = Order { errand, accepted: accept, done };
+        self.errands.send(order).await.map_err(|_| gone())?;
+        if is_accepted.await.is_ok() {
+            accepted();
+        }
+        is_done.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// What the worker has to say from now on.
+    pub(super) fn words(&self) -> broadcast::Receiver<Word> {
+        self.words.subscribe()
+    }
+}
+
+/// What a worker tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Word {
+    pub(super) worker: String,
+    pub(super) text: String,
+}
+
+/// One of the circle.
+pub(super) struct Worker {
+    runs: Runs,
+    group: Group,
+    label: String,
+    errands: mpsc::Receiver<Order>,
+    words: broadcast::Sender<Word>,
+    /// What was entrusted to the circle, by number.
+    hands: BTreeMap<u64, Errand>,
+    last: u64,
+    under_way: FuturesUnordered<BoxFuture<'static, u64>>,
+}
+
+impl Worker {
+    pub(super) fn new(registry: &Registry, label: &str, ttl: Duration) -> discovery::Result<(Self, Desk)> {
+        let (send, errands) = mpsc::channel(HANDS);
+        let words = broadcast::Sender::new(WORDS);
+        let desk = Desk { errands: send, words: words.clone() };
+        let worker = Self {
+            runs: machine::runs(registry)?,
+            group: registry.discovery.group(&machine::name())?.ttl(ttl),
+            label: label.to_owned(),
+            errands,
+            words,
+            hands: BTreeMap::new(),
+            last: 0,
+            under_way: FuturesUnordered::new(),
+        };
+        Ok((worker, desk))
+    }
+
+    /// Works until nobody has the desk any more and everything is done, and then leaves the circle.
+    pub(super) async fn work(mut self) -> discovery::Result<()> {
+        loop {
+            let mut place = self.group.join(&self.label).await?;
+            self.say("I am in the circle");
+            match self.work_at(&mut place).await {
+                Ok(()) => return place.leave().await,
+                Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                    self.say(format_args!("out of the circle ({error}); joining again"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn work_at(&mut self, place: &mut Membership) -> discovery::Result<()> {
+        // What was in hand before is in hand again: whoever covered for us has done it, or does it now, as we do.
+        self.entrust(place).await?;
+        loop {
+            let room = HANDS - self.hands.len().min(HANDS);
+            let mut orders = Vec::new();
+            tokio::select! {
+                news = place.next() => match news? {
+                    News::Buddy(Some(buddy)) => self.say(format_args!("my buddy is {buddy}")),
+                    News::Buddy(None) => self.say("I am alone: I have no buddy (yet)"),
+                    News::Departed(gone) => self.cover(&gone).await?,
+                },
+                count = self.errands.recv_many(&mut orders, room), if room > 0 => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.take(place, orders).await?;
+                }
+                Some(done) = self.under_way.next() => self.is_done(place, done).await?,
+            }
+        }
+        while let Some(done) = self.under_way.next().await {
+            self.is_done(place, done).await?;
+        }
+        Ok(())
+    }
+
+    /// Entrusts the circle with new errands, and then begins with them.
+    async fn take(&mut self, place: &Membership, orders: Vec<Order>) -> discovery::Result<()> {
+        let first = self.last + 1;
+        for Order { errand, .. } in &orders {
+            self.last += 1;
+            self.hands.insert(self.last, errand.clone());
+        }
+        let entrusted = self.entrust(place).await;
+        // Also if that failed: those who wait want an answer.
+        for (number, Order { errand, accepted, done }) in (first..).zip(orders) {
+            if entrusted.is_ok() {
+                // Whoever does not wait any more does not need to know, here and below.
+                let _ = accepted.send(());
+            }
+            let runs = self.runs.clone();
+            let work = async move {
+                let _ = done.send(errand.run(&runs).await);
+                number
+            };
+            self.under_way.push(Box::pin(work));
+        }
+        entrusted
+    }
+
+    async fn is_done(&mut self, place: &Membership, number: u64) -> discovery::Result<()> {
+        self.hands.remove(&number);
+        // While others are under way they will say so, or the next ones.
+        if self.under_way.is_empty() { self.entrust(place).await } else { Ok(()) }
+    }
+
+    async fn entrust(&mut self, place: &Membership) -> discovery::Result<()> {
+        if self.hands.is_empty() {
+            return place.relieve().await;
+        }
+        let errands: Vec<_> = self.hands.values().collect();
+        // Fails only for maps whose keys are no text, which errands do not have.
+        place.entrust(serde_json::to_vec(&errands).unwrap_or_default()).await
+    }
+
+    /// Does what somebody else had in hand when it was gone.
+    async fn cover(&mut self, gone: &Departure) -> discovery::Result<()> {
+        let errands: Vec<Errand> = match gone.duties().map(|duties| serde_json::from_slice(duties)) {
+            None => Vec::new(),
+            Some(Ok(errands)) => errands,
+            Some(Err(error)) => {
+                tracing::warn!("what {} had in hand cannot be read, and is lost: {error}", gone.label());
+                Vec::new()
+            }
+        };
+        let mut moved = 0;
+        for errand in &errands {
+            match errand.run(&self.runs).await {
+                Ok(Completed::Moved) => moved += 1,
+                Ok(Completed::Counted | Completed::Already) => {}
+                // It was done before, or makes no sense any more.
+                Err(error) if !error.is_transient() => tracing::debug!("{errand:?}: {error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        match gone.settle(Txn::new()).await {
+            Ok(()) => {}
+            // Somebody joined in between, and has it for a buddy now.
+            Err(error) if error.kind() == ErrorKind::Conflict => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let what = match (errands.len(), moved) {
+            (0, _) => "it had nothing in hand".to_owned(),
+            (count, 0) => format!("{count} in hand"),
+            (count, _) => format!("{count} in hand, and that moved a run"),
+        };
+        self.say(format_args!("covering for my buddy {}, which is gone: {what}", gone.label()));
+        Ok(())
+    }
+
+    fn say(&self, text: impl std::fmt::Display) {
+        tracing::debug!("{}: {text}", self.label);
+        // Nobody may be listening.
+        let _ = self.words.send(Word { worker: self.label.clone(), text: text.to_string() });
+    }
+}

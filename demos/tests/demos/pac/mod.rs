@@ -1,0 +1,11 @@
+//! The Pac sample.
+
+mod command_line;
+mod dns;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod memory;
+mod page;
+mod processes;
+mod socket;
+mod zookeeper;
