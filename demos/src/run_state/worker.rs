@@ -153,7 +153,7 @@ impl Worker {
             let mut orders = Vec::new();
             tokio::select! {
                 news = place.next() => match news? {
-                    News::Buddy(Some(buddy)) => self.say(format_args!("my buddy is {buddy}")),
+                    News::Buddy(Some(buddy)) => self.say(format_args!("my buddy is {}", buddy.label)),
                     News::Buddy(None) => self.say("I am alone: I have no buddy (yet)"),
                     News::Departed(gone) => self.cover(&gone).await?,
                 },

@@ -31,7 +31,7 @@ pub use self::{
     barrier::{Barrier, Entered},
     election::{Election, Leader, Leadership},
     fence::Fence,
-    group::{Departure, Group, Membership, News, Seat},
+    group::{Buddy, Departure, Group, Membership, News, Seat},
     lock::{Lock, LockGuard},
     run::{Completed, Move, Picture, Run, RunStatus, Runs, Table},
 };

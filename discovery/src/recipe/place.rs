@@ -42,7 +42,8 @@ impl Place {
         if name.is_root() {
             return Err(Error::invalid(format!("{kind}: the root is no name; give at least one label")));
         }
-        let top = format!("_{kind}/{}", name.path()).parse()?;
+        // Flat, so that no recipe is in the tree of another one; `.` is not allowed in labels either.
+        let top = format!("_{kind}/{}", name.path().replace('/', ".")).parse()?;
         Ok(Self { sessions: sessions.clone(), top, ttl: TTL, session: Arc::default() })
     }
 

@@ -10,12 +10,12 @@ use discovery::{
 use futures_util::{StreamExt, future::join_all};
 use tokio::{task::JoinSet, time};
 
-use super::support::{Client, MOMENT, TTL, entries, for_seeds, nothing_left, pending, within};
+use super::support::{Client, MOMENT, TTL, entries, for_seeds, key, name, nothing_left, pending, within};
 
 /// Waits for a buddy to be told.
 pub(crate) async fn buddy(member: &mut Membership) -> Option<String> {
     match within(2 * TTL, "a buddy is told", member.next()).await.unwrap() {
-        News::Buddy(buddy) => buddy,
+        News::Buddy(buddy) => buddy.map(|buddy| buddy.id),
         News::Departed(gone) => panic!("{}: {gone:?}", member.label()),
     }
 }
@@ -308,4 +308,16 @@ async fn what_is_missing_is_told_and_never_waited_for() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(within(2 * TTL, "leaving", members.remove(1).leave()).await.is_ok() || what == "record");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buddy_without_a_record_is_told_when_it_is_named() {
+    use discovery::{Backend, kv::Txn};
+    let mem = Mem::new();
+    let (_clients, mut members) = members(&mem, 2).await;
+    let record = key(&format!("_groups/{}/record/{}", name().path(), members[0].id()));
+    assert!(mem.kv().unwrap().get(&record).await.unwrap().is_some());
+    mem.kv().unwrap().commit(Txn::new().delete(&record)).await.unwrap();
+    let error = within(TTL, "told", members[1].next()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }

@@ -131,6 +131,21 @@ async fn a_settlement_happens_with_its_effects_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_settlement_that_arrives_late_changes_nothing_any_more() {
+    let mem = Mem::new();
+    let (clients, mut members) = members(&mem, 3).await;
+    clients[0].fault.expire_next(1);
+    let gone = departed(&mut members[1]).await;
+    let report = key("report");
+    clients[1].calls.strand_next(TTL / 9);
+    gone.settle(Txn::new().put(&report, "covered for")).await.unwrap();
+    mem.plant(&report, "read");
+    time::sleep(TTL / 3).await;
+    assert_eq!(value(&mem, &report).await.unwrap(), "read");
+    assert_eq!(labels(&clients[1].group()).await, ["1", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_dead_itself_settles_nothing() {
     for covered_for in [false, true] {
         let mem = Mem::new();

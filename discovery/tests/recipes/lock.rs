@@ -205,7 +205,7 @@ async fn the_entry_says_who_has_it() {
     let _held = lock.acquire().await.unwrap();
     let all = entries(&mem).await;
     assert_eq!(all[0].value, "host-7");
-    assert!(Range::Children("_locks/eu1/prod/thing".parse().unwrap()).contains(&all[0].key), "{all:?}");
+    assert!(Range::Children("_locks/eu1.prod.thing".parse().unwrap()).contains(&all[0].key), "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -149,6 +149,8 @@ async fn run(recipe: Recipe, store: Store, seed: u64) {
     assert!(after >= 3, "seed {seed}: {after} turns, {refused} refused: this tested nothing");
     processes.shutdown().await;
     watching.shutdown().await;
+    // What is still on its way arrives.
+    time::sleep(TTL).await;
     shared.ledger.check(&mem).await;
     drop((clients, shared, observer));
     nothing_left(&mem).await;
@@ -185,7 +187,7 @@ async fn trouble(
     frozen: &watch::Sender<bool>,
 ) {
     let fault = &client.fault;
-    match random.u32(0..13) {
+    match random.u32(0..14) {
         0 => fault.partition(),
         1 => fault.heal(),
         2 => fault.lose_replies(random.usize(1..3)),
@@ -205,6 +207,7 @@ async fn trouble(
             fault.calm();
             client.calls.answer_late(Duration::ZERO);
         }
+        12 => client.calls.strand_next(Duration::from_millis(random.u64(0..2500))),
         11 => client.calls.answer_late(Duration::from_millis(random.u64(0..2900))),
         9 if store == Store::Rude => mem.expire_all(),
         10 if store == Store::Rude => {

@@ -163,3 +163,68 @@ async fn clients_that_come_and_go_leave_nothing() {
     }
     nothing_left(&mem).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_counts_from_when_it_was_asked_for() {
+    let mem = Mem::new();
+    let client = Client::new(&mem);
+    client.calls.answer_late(TTL / 4);
+    let (asked, lock) = (Instant::now(), client.lock());
+    let waiter = tokio::spawn(async move { lock.acquire().await.unwrap() });
+    time::sleep(MOMENT).await;
+    client.calls.answer_late(Duration::ZERO);
+    let held = waiter.await.unwrap();
+    assert!(asked.elapsed() >= TTL / 4);
+    assert_eq!(held.fence().valid_until(), asked + TTL);
+}
+
+/// How late stranded writes arrive: not so late that a renewal cannot wait for them.
+const LATE: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_arrives_late_is_undone_if_nobody_waits_for_it_any_more() {
+    let mem = Mem::new();
+    let (holder, client) = (Client::new(&mem), Client::new(&mem));
+    let held = holder.lock().acquire().await.unwrap();
+    // Another recipe keeps the lease alive: nothing ends with it.
+    let elsewhere = client.election().campaign("us").await.unwrap();
+    let lock = client.lock();
+    for drops in [MOMENT, LATE / 2, LATE] {
+        client.calls.strand_next(LATE);
+        assert!(time::timeout(drops, lock.acquire()).await.is_err());
+        time::sleep(2 * LATE).await;
+        filled(&mem, "_locks", 1).await;
+    }
+    client.calls.strand_next(LATE);
+    assert!(time::timeout(MOMENT, client.barrier(2).enter()).await.is_err());
+    time::sleep(2 * LATE).await;
+    filled(&mem, "_barriers", 0).await;
+    assert!(elsewhere.fence().is_valid());
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_arrives_late_is_made_once() {
+    let mem = Mem::new();
+    let client = Client::new(&mem);
+    let leadership = client.election().campaign("us").await.unwrap();
+    client.calls.strand_next(LATE);
+    let held = within(TTL, "acquired", client.lock().acquire()).await.unwrap();
+    time::sleep(2 * LATE).await;
+    filled(&mem, "_locks", 1).await;
+    assert!(held.fence().is_valid() && leadership.fence().is_valid());
+
+    for _ in 0..3 {
+        client.calls.strand_next(LATE);
+        drop(within(TTL, "joined", client.group().join("late")).await.unwrap());
+        time::sleep(2 * LATE).await;
+    }
+    let seats = client.group().seats().await.unwrap();
+    assert_eq!(seats.len(), 3, "{seats:?}");
+    assert!(seats.iter().all(|seat| !seat.is_alive), "{seats:?}");
+
+    client.calls.strand_next(LATE);
+    within(TTL, "released", held.release()).await.unwrap();
+    time::sleep(2 * LATE).await;
+    filled(&mem, "_locks", 0).await;
+}

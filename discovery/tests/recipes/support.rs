@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use discovery::{
-    Backend, Backoff, Discovery, Grant, Info, LeaseId, Leases, Registrar, Result, Revision, Scope,
-    ServiceName, Snapshot, Updates,
+    Backend, Backoff, Discovery, Error, ErrorKind, Grant, Info, LeaseId, Leases, Registrar, Result, Revision,
+    Scope, ServiceName, Snapshot, Updates,
     kv::{Entry, Key, Kv, KvUpdates, Range, Scan, Txn},
     layer::{Fault, Layer},
     mem::Mem,
@@ -152,6 +152,9 @@ pub(crate) struct Calls(Arc<Mutex<Counts>>);
 struct Counts {
     by_operation: BTreeMap<&'static str, usize>,
     lateness: Duration,
+    to_strand: Vec<Duration>,
+    /// When the last stranded write arrives.
+    arrival: Option<Instant>,
 }
 
 impl Calls {
@@ -170,6 +173,27 @@ impl Calls {
     /// wait for the answer has had the effect all the same.
     pub(crate) fn answer_late(&self, lateness: Duration) {
         self.0.lock().unwrap().lateness = lateness;
+    }
+
+    /// Has the next commit fail at once, and arrive at the store so much later all the same. Renewals come behind it, as
+    /// the contract demands.
+    pub(crate) fn strand_next(&self, delay: Duration) {
+        self.0.lock().unwrap().to_strand.push(delay);
+    }
+
+    /// How late this commit arrives, if it is to be stranded.
+    fn strand(&self) -> Option<Duration> {
+        let mut counts = self.0.lock().unwrap();
+        let delay = counts.to_strand.pop()?;
+        counts.arrival = counts.arrival.max(Some(Instant::now() + delay));
+        Some(delay)
+    }
+
+    async fn arrived(&self) {
+        let arrival = self.0.lock().unwrap().arrival;
+        if let Some(arrival) = arrival {
+            time::sleep_until(arrival + Duration::from_millis(1)).await;
+        }
     }
 
     fn count(&self, operation: &'static str) {
@@ -243,6 +267,7 @@ impl Leases for Counted {
     }
 
     async fn renew(&self, id: LeaseId) -> Result<Duration> {
+        self.calls.arrived().await;
         self.calls.counted("renew", self.inner_leases().renew(id)).await
     }
 
@@ -262,6 +287,14 @@ impl Kv for Counted {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision> {
+        if let Some(delay) = self.calls.strand() {
+            let inner = self.inner.clone();
+            tokio::spawn(async move {
+                time::sleep(delay).await;
+                let _ = inner.kv().unwrap().commit(txn).await;
+            });
+            return Err(Error::new(ErrorKind::Unavailable, "no answer yet"));
+        }
         self.calls.counted("commit", self.inner_kv().commit(txn)).await
     }
 
