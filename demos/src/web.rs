@@ -1,6 +1,10 @@
 //! What the web servers of all demos do alike.
 
-use std::{future::IntoFuture, io, time::Duration};
+use std::{
+    future::IntoFuture,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -76,6 +80,12 @@ fn is_foreign(headers: &HeaderMap) -> bool {
             host.is_none() || host != text(HOST)
         }
     }
+}
+
+/// A time as pages know it.
+pub(crate) fn epoch_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

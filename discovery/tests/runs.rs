@@ -203,7 +203,7 @@ async fn followers_see_it_move_and_end() {
     run.complete("a", "init", "running").await.unwrap();
     let picture = pictures.next().await.unwrap().unwrap();
     assert_eq!((picture.tasks["a"], picture.tasks["b"]), (true, false));
-    assert_eq!(picture.states, ["init", "running", "ready", "done", "aborted", "timed out"]);
+    assert_eq!(picture.table.states(), ["init", "running", "ready", "done", "aborted", "timed out"]);
     run.complete("b", "init", "running").await.unwrap();
     assert_eq!(statuses.next().await.unwrap().unwrap().state, "running");
     let mut picture = pictures.next().await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use discovery::{Change, Coordinate, Instance, ServiceName, Snapshot, Status, Vie
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::listen::HTTP;
+use crate::{listen::HTTP, web::epoch_millis};
 
 /// One text frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -156,11 +156,6 @@ impl Fold {
 /// `None` for an instance that is not exactly three labels deep.
 pub(super) fn coordinate(instance: &Instance) -> Option<Coordinate> {
     Coordinate::new(instance.service().clone(), Some(instance.id().clone())).ok()
-}
-
-pub(super) fn epoch_millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

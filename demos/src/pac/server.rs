@@ -21,7 +21,7 @@ use super::{
     FIRST,
     args::Stay,
     assets,
-    messages::{Fold, Ghost, Message, epoch_millis},
+    messages::{Fold, Ghost, Message},
     presence::{Presence, Standing},
     socket,
 };
@@ -152,7 +152,7 @@ async fn state(State(watched): State<Arc<Watched>>) -> Json<Report> {
             status: watched.standing.borrow().word(),
             registry: watched.registry.to_string(),
             live: freshness.is_live(),
-            since: epoch_millis(SystemTime::now() - freshness.since().elapsed()),
+            since: web::epoch_millis(SystemTime::now() - freshness.since().elapsed()),
             held: freshness.held(),
             ghosts: snapshot
                 .iter()

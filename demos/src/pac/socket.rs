@@ -9,10 +9,8 @@ use axum::{
 use futures_util::SinkExt;
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::{
-    messages::{Message, epoch_millis},
-    server::Watched,
-};
+use super::{messages::Message, server::Watched};
+use crate::web::epoch_millis;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 

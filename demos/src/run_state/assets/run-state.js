@@ -132,9 +132,8 @@ function choose() {
 }
 
 /** The state that those who report now want to follow. */
-function next({ states, state, heading }) {
-  const row = inARow(states);
-  return heading ?? run.wish ?? row[row.indexOf(state) + 1] ?? null;
+function next({ table, state, heading }) {
+  return heading ?? run.wish ?? table.steps[state]?.[0] ?? null;
 }
 
 const drawRun = framed(() => {
@@ -213,13 +212,13 @@ $("delete").onclick = () => {
 
 // ----------------------------------------------------------------------- 3 its states
 
-const track = { key: "", of: null, at: null, loops: new Set(), stop: () => {} };
+const track = { key: "", of: null, at: null, stop: () => {} };
 
-/** The states without those at the end that are exits. */
-function inARow(states) {
-  let end = states.length;
-  while (end > 1 && EXITS.includes(states[end - 1])) end--;
-  return states.slice(0, end);
+/** The states in the order in which a run may come to them, without those that are only exits. */
+function inARow({ start, steps }) {
+  const row = new Set([start]);
+  for (const state of row) for (const to of steps[state] ?? []) row.add(to);
+  return [...row];
 }
 
 function pathBetween(a, b) {
@@ -233,9 +232,8 @@ function pathBetween(a, b) {
 }
 
 /** Places the states on lines, there and back again if one is too short, and the exits below. */
-function layTrack(states, loops, width) {
+function layTrack(table, row, loops, width) {
   const svg = $("track");
-  const row = inARow(states);
   const [side, most] = [46, Math.max(2, Math.floor((width - 92) / 84) + 1)];
   const lines = Math.ceil(row.length / most);
   const columns = Math.ceil(row.length / lines);
@@ -244,10 +242,10 @@ function layTrack(states, loops, width) {
   row.forEach((state, n) => {
     const [line, column] = [Math.floor(n / columns), n % columns];
     const x = side + (line % 2 ? columns - 1 - column : column) * step;
-    places.set(state, { n, x, y: 52 + line * 108, exit: false, end: n === row.length - 1 && n > 0 });
+    places.set(state, { n, x, y: 52 + line * 108, exit: false, end: !table.steps[state]?.length });
   });
   const base = places.get(row.at(-1)).y + 96;
-  const exits = states.slice(row.length);
+  const exits = (table.exits ?? []).filter((state) => !row.includes(state));
   const gap = Math.max(92, Math.min(112, (width - 60) / exits.length));
   const across = Math.max(1, Math.floor((width - 60) / gap));
   exits.forEach((state, n) => {
@@ -307,22 +305,16 @@ function wish(state) {
 }
 
 function drawTrack(picture, done, total, to) {
-  const { states, state, moves, heading, is_over: over } = picture;
+  const { table, state, moves, is_over: over } = picture;
   const width = $("run").clientWidth;
-  if (track.of !== run.id) Object.assign(track, { of: run.id, at: null, loops: new Set(), key: "" });
-  const row = inARow(states);
-  const learn = (loops, from, to) => {
-    const [a, b] = [row.indexOf(from), row.indexOf(to)];
-    if (a >= 0 && b >= 0 && a !== b && b !== a + 1) loops.add(JSON.stringify([from, to]));
-  };
-  for (const { from, to } of moves) learn(track.loops, from, to);
-  learn(track.loops, state, heading);
-  const loops = new Set(track.loops);
-  learn(loops, state, run.wish); // which may come to nothing
-  const key = JSON.stringify([width, states, [...loops]]);
+  if (track.of !== run.id) Object.assign(track, { of: run.id, at: null, key: "" });
+  const row = inARow(table);
+  const steps = Object.entries(table.steps).flatMap(([from, all]) => all.map((to) => [from, to]));
+  const loops = steps.filter(([from, to]) => row.indexOf(to) !== row.indexOf(from) + 1).map((step) => JSON.stringify(step));
+  const key = JSON.stringify([width, table]);
   if (key !== track.key) {
     track.stop();
-    layTrack(states, loops, width);
+    layTrack(table, row, loops, width);
     Object.assign(track, { key, at: track.at === null ? null : state });
     putToken(track.places.get(state));
   }

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use futures_util::{StreamExt, stream};
@@ -13,7 +14,7 @@ use tokio::sync::{
 };
 
 use super::push::Values;
-use crate::run_state::worker::Word;
+use crate::{run_state::worker::Word, web::epoch_millis};
 
 /// How many words are remembered.
 const WORDS: usize = 100;
@@ -42,7 +43,8 @@ impl Log {
     pub(in crate::run_state) fn push(&self, word: Word) {
         tracing::info!("{}: {}", word.worker, word.text);
         let mut words = self.words();
-        let number = *self.last.borrow() + 1;
+        // Numbers grow also over a restart, for those who come back with one.
+        let number = epoch_millis(SystemTime::now()).max(*self.last.borrow() + 1);
         words.push_back((number, word));
         if words.len() > WORDS {
             words.pop_front();

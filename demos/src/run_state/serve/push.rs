@@ -156,7 +156,8 @@ async fn tell(
         let frame = tokio::select! {
             message = messages.next() => match message {
                 Some((_, text)) => Frame::text(text),
-                None => return close(socket, close_code::NORMAL, "it is gone").await,
+                // The last message said why.
+                None => return close(socket, close_code::NORMAL, "that is all").await,
             },
             _ = heartbeat.tick() => {
                 if heard.elapsed() > GONE {

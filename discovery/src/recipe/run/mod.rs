@@ -1,38 +1,35 @@
 //! A state machine that many move together.
 
+mod life;
 mod picture;
 mod record;
+mod step;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{
     StreamExt,
-    future::try_join,
     stream::{self, BoxStream},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time;
 
 use self::{
+    life::Plan,
     picture::Painter,
     record::{List, Record, Tally},
-    table::check_name,
 };
 pub use self::{picture::Picture, table::Table};
 use super::{
-    known::{Known, corrupt, json, parse},
-    place::{Place, Sight, random_id},
+    known::{Known, corrupt, parse},
+    place::{Place, Sight},
 };
 use crate::{
     Error, ErrorKind, Result, Revision, ServiceName,
-    kv::{Entry, Guard, Key, Range, Txn},
+    kv::{Entry, Key, Range, Txn},
     lease::Sessions,
     name::fold_label,
 };
-
-/// How many keys are deleted in one transaction.
-const SWEEP: usize = 90;
 
 /// Runs that are kept together.
 ///
@@ -308,276 +305,6 @@ impl Run {
         Ok(Picture::of(RunStatus::of(&record.value, record.modified), &record.value, lists, revision))
     }
 
-    /// Says that a task has completed state `from`, and that `to` is to follow.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such run or task; [`Conflict`](ErrorKind::Conflict) if the run is in
-    /// another state, or heading for another one; [`Invalid`](ErrorKind::Invalid) if the table does not allow the step.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is safe: complete the task again.
-    pub async fn complete(&self, task: &str, from: &str, to: &str) -> Result<Completed> {
-        self.completed(task, from, to).await.map_err(|error| error.during("complete"))
-    }
-
-    async fn completed(&self, task: &str, from: &str, to: &str) -> Result<Completed> {
-        let attempt = random_id();
-        let mut pace = self.place.pace();
-        loop {
-            let (record, tally) = try_join(self.record(), self.tally()).await?;
-            if record.value.moves.last().is_some_and(|last| last.by == attempt) {
-                return Ok(Completed::Moved);
-            }
-            let key = self.list(record.value.list_of(task))?;
-            let list = self.read::<List>(&key).await?;
-            let mut now = list.value.in_round(record.value.round);
-            if !now.tasks.contains(task) {
-                let message = format!("run {} has no task {task:?}; ask for the missing ones", self.id);
-                return Err(Error::new(ErrorKind::NotFound, message));
-            }
-            if record.value.has_just_gone(from, to) {
-                // Not without this task.
-                return Ok(Completed::Already);
-            }
-            self.check_completion(&record.value, from, to)?;
-            if !now.done.insert(task.to_owned()) {
-                return Ok(Completed::Already);
-            }
-            let mut tally_now = tally.value.in_round(record.value.round);
-            let mut txn = Txn::new().guard(record.guard).guard(list.guard);
-            if !now.is_open() {
-                tally_now.open = tally_now.open.saturating_sub(1);
-                txn = txn.guard(tally.guard);
-            }
-            let is_last = !now.is_open() && tally_now.open == 0;
-            if is_last {
-                txn = txn.put(&self.top, json(&record.value.moved(to, task, &attempt)));
-            } else {
-                if !now.is_open() {
-                    txn = txn.put(&self.tally_key()?, json(&tally_now));
-                }
-                txn = txn.put(&key, json(&now));
-                if record.value.heading.is_none() && record.value.table.steps(from).len() > 1 {
-                    let headed = Record { heading: Some(to.to_owned()), ..record.value };
-                    txn = txn.put(&self.top, json(&headed));
-                }
-            }
-            match self.place.kv()?.commit(txn).await {
-                Ok(_) if is_last => return Ok(Completed::Moved),
-                Ok(_) => return Ok(Completed::Counted),
-                Err(error) => pace.after(error).await?,
-            }
-        }
-    }
-
-    fn check_completion(&self, record: &Record, from: &str, to: &str) -> Result<()> {
-        let Record { state, heading, table, .. } = record;
-        if state != from {
-            let message = format!("run {} is in state {state:?}, not in {from:?}", self.id);
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
-        table.check_step(from, to)?;
-        match heading {
-            Some(heading) if heading != to => {
-                let message = format!("run {} is heading for {heading:?}, not for {to:?}", self.id);
-                Err(Error::new(ErrorKind::Conflict, message))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends the state from outside, in one of the table's exits, and says why. A run that is there already stays there.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such run; [`Invalid`](ErrorKind::Invalid) if `to` is no exit;
-    /// [`Conflict`](ErrorKind::Conflict) if the run is over already.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is safe: force it again.
-    pub async fn force(&self, to: &str, cause: &str) -> Result<RunStatus> {
-        self.forced(to, cause, None).await.map_err(|error| error.during("force"))
-    }
-
-    /// Leaves alone what is not in round `only`.
-    async fn forced(&self, to: &str, cause: &str, only: Option<u64>) -> Result<RunStatus> {
-        let attempt = random_id();
-        let mut pace = self.place.pace();
-        loop {
-            let record = self.record().await?;
-            let Record { state, round, table, .. } = &record.value;
-            if state == to || only.is_some_and(|only| only != *round) {
-                return Ok(RunStatus::of(&record.value, record.modified));
-            }
-            table.check_exit(to)?;
-            if table.is_end(state) {
-                let message = format!("run {} is over: it is in state {state:?}", self.id);
-                return Err(Error::new(ErrorKind::Conflict, message));
-            }
-            let next = record.value.moved(to, cause, &attempt);
-            match self.place.kv()?.commit(Txn::new().guard(record.guard).put(&self.top, json(&next))).await {
-                Ok(revision) => return Ok(RunStatus::of(&next, revision)),
-                Err(error) => pace.after(error).await?,
-            }
-        }
-    }
-
-    /// Adds a task while the run goes on. It has to complete the present state as the others have.
-    ///
-    /// # Errors
-    ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such run; [`Conflict`](ErrorKind::Conflict) if it is over;
-    /// [`Invalid`](ErrorKind::Invalid) for a bad name. Returns whether it is new.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is safe: add it again.
-    pub async fn add(&self, task: &str) -> Result<bool> {
-        check_name("task", task)?;
-        let added = self.rescale(task, |list| list.tasks.insert(task.to_owned())).await;
-        added.map(|(changed, _)| changed).map_err(|error| error.during("add"))
-    }
-
-    /// Removes a task while the run goes on. If all others have completed the state, this moves the machine. Returns
-    /// whether there was such a task, and whether the machine was moved.
-    ///
-    /// # Errors
-    ///
-    /// As for [`add`](Run::add).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is safe: remove it again.
-    pub async fn remove(&self, task: &str) -> Result<(bool, Completed)> {
-        let removed = self.rescale(task, |list| {
-            list.done.remove(task);
-            list.tasks.remove(task)
-        });
-        let (changed, moved) = removed.await.map_err(|error| error.during("remove"))?;
-        Ok((changed, if moved { Completed::Moved } else { Completed::Counted }))
-    }
-
-    /// Changes the list of a task; says whether that changed anything, and whether it moved the machine.
-    async fn rescale(&self, task: &str, mut change: impl FnMut(&mut List) -> bool) -> Result<(bool, bool)> {
-        let attempt = random_id();
-        let mut pace = self.place.pace();
-        loop {
-            let (record, tally) = try_join(self.record(), self.tally()).await?;
-            let Record { state, round, table, heading, .. } = &record.value;
-            if record.value.moves.last().is_some_and(|last| last.by == attempt) {
-                return Ok((true, true));
-            }
-            if table.is_end(state) {
-                let message = format!("run {} is over: it is in state {state:?}", self.id);
-                return Err(Error::new(ErrorKind::Conflict, message));
-            }
-            let key = self.list(record.value.list_of(task))?;
-            let list = self.read::<List>(&key).await?;
-            let before = list.value.in_round(*round);
-            let mut after = before.clone();
-            if !change(&mut after) {
-                return Ok((false, false));
-            }
-            let was = tally.value.in_round(*round);
-            let now = was.with(&before, &after);
-            let to =
-                heading.as_ref().or(table.steps(state).first().filter(|_| table.steps(state).len() == 1));
-            let is_last = was.open > 0 && now.open == 0 && now.filled > 0;
-            let mut txn = Txn::new()
-                .guard(record.guard)
-                .guard(list.guard)
-                .guard(tally.guard)
-                .put(&key, json(&after))
-                .put(&self.tally_key()?, json(&now));
-            let moves = is_last.then_some(to).flatten();
-            if let Some(to) = moves {
-                txn = txn.put(&self.top, json(&record.value.moved(to, &format!("{task} removed"), &attempt)));
-            }
-            let moves = moves.is_some();
-            match self.place.kv()?.commit(txn).await {
-                Ok(_) => return Ok((true, moves)),
-                Err(error) => pace.after(error).await?,
-            }
-        }
-    }
-
-    /// Limits how long a round may take: one that takes longer is ended in the exit `to` by whoever
-    /// [supervises](Run::supervise) the run.
-    ///
-    /// # Errors
-    ///
-    /// As for [`force`](Run::force).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future is safe: limit it again.
-    pub async fn limit(&self, limit: Duration, to: &str) -> Result<()> {
-        let mut pace = self.place.pace();
-        loop {
-            let record = self.record().await?;
-            record.value.table.check_exit(to)?;
-            let next = Record { limit: Some(record::Limit::new(limit, to)), ..record.value };
-            match self.place.kv()?.commit(Txn::new().guard(record.guard).put(&self.top, json(&next))).await {
-                Ok(_) => return Ok(()),
-                Err(error) => pace.after(error).await?,
-            }
-        }
-    }
-
-    /// Ends rounds that take longer than the run's [limit](Run::limit), until the run is over or deleted. Any number of
-    /// processes may do so at the same time: each measures by its own clock how long it has seen the round go on, and the
-    /// round is ended once.
-    ///
-    /// # Errors
-    ///
-    /// What the backend refuses.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops supervising; who begins anew measures anew.
-    pub async fn supervise(&self) -> Result<()> {
-        let mut record = Sight::new(self.place.sessions(), self.top.clone());
-        let mut seen: Option<(u64, time::Instant)> = None;
-        let mut known = record.next().await?;
-        loop {
-            let Some(entry) = known else { return Ok(()) };
-            let Record { round, limit, table, state, deleted, .. } = parse(&entry)?;
-            if deleted || table.is_end(&state) {
-                return Ok(());
-            }
-            let since = match seen {
-                Some((same, since)) if same == round => since,
-                _ => time::Instant::now(),
-            };
-            seen = Some((round, since));
-            let overdue = async {
-                match &limit {
-                    Some(limit) => time::sleep_until(since + limit.after()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                next = record.next() => {
-                    known = next?;
-                    continue;
-                }
-                () = overdue => {}
-            }
-            if let Some(limit) = limit {
-                let cause = format!("{state} took longer than {:?}", limit.after());
-                match self.forced(&limit.to, &cause, Some(round)).await {
-                    // Somebody was faster.
-                    Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {}
-                    ended => drop(ended?),
-                }
-            }
-            known = record.next().await?;
-        }
-    }
-
     /// How it stands, now and whenever that changes; ends when the run is deleted. Who is slow misses what was in between,
     /// never the latest. Outages are waited out.
     pub fn statuses(&self) -> BoxStream<'static, Result<RunStatus>> {
@@ -602,81 +329,6 @@ impl Run {
             Ok(painter.next().await?.map(|picture| (picture, painter)))
         });
         Ok(pictures.boxed())
-    }
-
-    /// Deletes it, with everything that belongs to it. Returns whether there was such a run.
-    ///
-    /// # Errors
-    ///
-    /// What the backend refuses.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future may leave a run that nobody sees any more; the next to delete it, or to create one of that id,
-    /// takes it away.
-    pub async fn delete(&self) -> Result<bool> {
-        let mut pace = self.place.pace();
-        let mut found = false;
-        while let Some(Known { value: record, guard, .. }) =
-            Known::<Record>::read(&self.place, &self.top).await?
-        {
-            let outcome = match record.deleted {
-                true => self.sweep(guard).await,
-                // Another one, that was created as soon as ours was gone.
-                false if found => return Ok(true),
-                false => {
-                    found = true;
-                    let deleted = Record { deleted: true, ..record };
-                    let txn = Txn::new().guard(guard).put(&self.top, json(&deleted));
-                    self.place.kv()?.commit(txn).await.map(drop)
-                }
-            };
-            if let Err(error) = outcome {
-                pace.after(error).await.map_err(|error| error.during("delete"))?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Takes away what is left of a run that is being deleted, the record last.
-    async fn sweep(&self, guard: Guard) -> Result<()> {
-        let rest = self.place.scan(&Range::Subtree(self.top.clone())).await?;
-        for some in rest.chunks(SWEEP) {
-            let txn = some.iter().fold(Txn::new(), |txn, entry| txn.delete(&entry.key));
-            self.place.kv()?.commit(txn.guard(guard.clone())).await?;
-        }
-        self.place.kv()?.commit(Txn::new().guard(guard).delete(&self.top)).await.map(drop)
-    }
-
-    async fn begin(&self, Plan { record, lists, tally }: Plan) -> Result<()> {
-        let attempt = random_id();
-        let record = Record { created_by: attempt.clone(), ..record };
-        let mut txn =
-            Txn::new().absent(&self.top).put(&self.top, json(&record)).put(&self.tally_key()?, json(&tally));
-        for (n, list) in lists.iter().enumerate() {
-            txn = txn.put(&self.list(n)?, json(list));
-        }
-        let mut pace = self.place.pace();
-        loop {
-            match self.place.kv()?.commit(txn.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => pace.after(error).await?,
-            }
-            match Known::<Record>::read(&self.place, &self.top).await? {
-                Some(known) if known.value.created_by == attempt => return Ok(()),
-                Some(known) if !known.value.deleted => {
-                    let message = format!("run {} already exists; delete it, or choose another id", self.id);
-                    return Err(Error::new(ErrorKind::Conflict, message));
-                }
-                // Somebody began to delete it, and may not be there any more to end that.
-                Some(known) => {
-                    if let Err(error) = self.sweep(known.guard).await {
-                        pace.after(error).await?;
-                    }
-                }
-                None => {}
-            }
-        }
     }
 
     async fn record(&self) -> Result<Known<Record>> {
@@ -707,31 +359,5 @@ impl Run {
 
     fn list(&self, n: usize) -> Result<Key> {
         self.lists()?.join(&n.to_string())
-    }
-}
-
-/// What a run begins with.
-struct Plan {
-    record: Record,
-    lists: Vec<List>,
-    tally: Tally,
-}
-
-impl Plan {
-    fn new<T: Into<String>>(table: &Table, tasks: impl IntoIterator<Item = T>) -> Result<Self> {
-        table.check()?;
-        let tasks: Vec<String> = tasks.into_iter().map(Into::into).collect();
-        let record = Record::new(table.clone(), tasks.len());
-        let mut lists = vec![List::default().in_round(record.round); record.lists];
-        for task in tasks {
-            check_name("task", &task)?;
-            let list = &mut lists[record.list_of(&task)];
-            if let Some(twice) = list.tasks.replace(task) {
-                return Err(Error::invalid(format!("task {twice:?} is named twice")));
-            }
-        }
-        let filled = lists.iter().filter(|list| !list.tasks.is_empty()).count();
-        let tally = Tally::new(record.round, filled);
-        Ok(Self { record, lists, tally })
     }
 }

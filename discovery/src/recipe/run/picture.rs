@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     RunStatus,
     record::{List, Record},
+    table::Table,
 };
 use crate::{
     KeyView, Result, Revision,
@@ -21,8 +22,8 @@ pub struct Picture {
     /// How it stands.
     #[serde(flatten)]
     pub status: RunStatus,
-    /// All states of its table, the first one first.
-    pub states: Vec<String>,
+    /// Its states, and which may follow which.
+    pub table: Table,
     /// Its tasks, by name, and whether they have completed the present state.
     pub tasks: BTreeMap<String, bool>,
     /// When anything of this was last written.
@@ -46,8 +47,7 @@ impl Picture {
                 (task, is_done)
             }));
         }
-        let states = record.table.states().into_iter().map(str::to_owned).collect();
-        Self { status: standing, states, tasks, revision }
+        Self { status: standing, table: record.table.clone(), tasks, revision }
     }
 
     /// The tasks that have not completed the present state.
