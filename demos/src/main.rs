@@ -2,6 +2,7 @@
 
 mod backend;
 mod console;
+mod contact;
 mod listen;
 mod pac;
 mod run_state;

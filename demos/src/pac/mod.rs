@@ -2,7 +2,6 @@
 
 mod args;
 mod assets;
-mod contact;
 mod ghost;
 mod ghost_page;
 mod messages;
@@ -24,7 +23,7 @@ use self::{
 use crate::{
     backend::Sample,
     console::{BOLD, FAINT, say},
-    shutdown,
+    contact, shutdown,
 };
 
 /// The tree is `/cn/<region>/<tag>/<service>/<id>`.

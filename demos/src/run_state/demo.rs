@@ -20,6 +20,7 @@ use super::{
 use crate::{
     backend::Registry,
     console::{BOLD, FAINT, say},
+    contact,
 };
 
 /// What the run is called.
@@ -58,7 +59,10 @@ pub(super) async fn run(
             () = leaving.cancelled() => Ok(()),
         }
     };
-    tokio::try_join!(service.serve(door, leaving.clone()), crew.run(&leaving), machines).map(drop)
+    contact::told_during(registry, service.view(), async {
+        tokio::try_join!(service.serve(door, leaving.clone()), crew.run(&leaving), machines).map(drop)
+    })
+    .await
 }
 
 fn is_conflict(error: &anyhow::Error) -> bool {

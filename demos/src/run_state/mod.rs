@@ -27,7 +27,7 @@ use self::{
 use crate::{
     backend::{Registry, Sample},
     console::{BOLD, FAINT, say},
-    shutdown,
+    contact, shutdown,
 };
 
 /// What is suggested to people who have no run yet.
@@ -77,7 +77,10 @@ async fn run_server(
     let label = format!("serve-{}", std::process::id());
     let crew = Arc::new(Crew::new(registry, &[&label], common.ttl, Fate::Spared));
     let service = Service::new(registry, crew.clone())?;
-    tokio::try_join!(service.serve(door, leaving.clone()), crew.run(&leaving)).map(drop)
+    contact::told_during(registry, service.view(), async {
+        tokio::try_join!(service.serve(door, leaving.clone()), crew.run(&leaving)).map(drop)
+    })
+    .await
 }
 
 /// Breaks off when it is time to leave.

@@ -206,11 +206,23 @@ impl Tab {
         }
     }
 
-    /// Presses what is in the middle of an element.
+    /// Presses what is in the middle of an element, once that is in sight and has come to rest.
     pub(crate) async fn click(&self, selector: &str) {
         let middle = format!(
-            "(() => {{ const box = document.querySelector({selector:?}).getBoundingClientRect();
-                return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+            "(async () => {{
+                const element = document.querySelector({selector:?});
+                element.scrollIntoView({{ block: 'nearest', inline: 'nearest', behavior: 'instant' }});
+                const place = () => {{
+                    const box = element.getBoundingClientRect();
+                    return [box.x + box.width / 2, box.y + box.height / 2];
+                }};
+                for (let before = [], now = place(), n = 0; n < 200 && `${{before}}` !== `${{now}}`; n++) {{
+                    before = now;
+                    await new Promise((resolve) => setTimeout(resolve, 30));
+                    now = place();
+                }}
+                return place();
+            }})()"
         );
         let middle = self.value(&middle).await;
         for kind in ["mousePressed", "mouseReleased"] {

@@ -4,12 +4,14 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
-    process::{Child, Command},
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin, Command},
     time::timeout,
 };
 
@@ -20,6 +22,7 @@ use crate::{DEADLINE, eventually, http};
 pub(crate) struct Demo {
     label: String,
     child: Child,
+    input: Option<ChildStdin>,
     url: String,
     dir: TempDir,
 }
@@ -27,19 +30,9 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts the binary with these arguments, the name of the demo first; returns when it has said where its page is.
     pub(crate) async fn start<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
-        let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
-        let dir = tempfile::Builder::new().prefix("discovery-demo-").tempdir().unwrap();
-        let file = |name| File::create(dir.path().join(name)).unwrap();
-        let child = command(&args)
-            .stdin(Stdio::null())
-            .stdout(file("out"))
-            .stderr(file("log"))
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut demo = Self { label: args.join(" "), child, url: String::new(), dir };
+        let mut demo = Self::spawn(args);
         eventually("the demo says where its page is", async || {
-            assert!(demo.child.try_wait().unwrap().is_none(), "{} has ended: {}", demo.label, demo.log());
+            demo.assert_runs();
             demo.urls().into_iter().next().is_some_and(|url| {
                 demo.url = url;
                 true
@@ -47,6 +40,50 @@ impl Demo {
         })
         .await;
         demo
+    }
+
+    /// Starts the binary with these arguments, where no page is to be expected.
+    pub(crate) fn spawn<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
+        let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let dir = tempfile::Builder::new().prefix("discovery-demo-").tempdir().unwrap();
+        let file = |name| File::create(dir.path().join(name)).unwrap();
+        let mut child = command(&args)
+            .stdin(Stdio::piped())
+            .stdout(file("out"))
+            .stderr(file("log"))
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        Self { label: args.join(" "), child, input, url: String::new(), dir }
+    }
+
+    /// Writes a line to its standard input.
+    pub(crate) async fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("its input is open");
+        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Ends its standard input.
+    pub(crate) fn hang_up(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits until it has printed this, and goes on.
+    pub(crate) async fn says(&mut self, what: &str) {
+        let label = format!("{} says {what:?}", self.label);
+        eventually(&label, async || {
+            // In this order: what it says last, it may say at its end.
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            let said = self.out().contains(what);
+            assert!(said || !has_ended, "{} has ended: {}{}", self.label, self.out(), self.log());
+            said
+        })
+        .await;
+    }
+
+    fn assert_runs(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "{} has ended: {}", self.label, self.log());
     }
 
     /// The address of its page, with a slash at the end.
@@ -92,8 +129,12 @@ impl Demo {
 
     /// Waits for the end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let ended = timeout(DEADLINE, self.child.wait()).await;
-        ended.unwrap_or_else(|_| panic!("{} has not ended within {DEADLINE:?}", self.label)).unwrap()
+        self.ended_within(DEADLINE).await
+    }
+
+    pub(crate) async fn ended_within(&mut self, deadline: Duration) -> ExitStatus {
+        let ended = timeout(deadline, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("{} has not ended within {deadline:?}", self.label)).unwrap()
     }
 }
 

@@ -7,6 +7,7 @@ mod demo;
 mod http;
 mod pac;
 mod registry;
+mod run_state;
 
 use std::time::Duration;
 

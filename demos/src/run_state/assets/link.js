@@ -154,8 +154,17 @@ export class Follower {
   }
 }
 
+let away = null; // since when the registry behind the server says nothing
+
+/** Takes in what the server says of its registry. */
+export function registryIs({ live, since }) {
+  away = live ? null : since;
+  showLink();
+}
+
 function showLink() {
   const lost = [...followers].map((follower) => follower.since).filter((since) => since !== null);
+  if (away !== null) lost.push(away);
   const since = Math.min(...lost);
   const was = document.body.dataset.connection;
   if (lost.length > 0 && (was !== "live" || Date.now() - since < GRACE_MS) && was !== "stale") return;

@@ -5,7 +5,7 @@
 //
 // Whatever comes from the server reaches the page only as text.
 
-import { $, Follower, address, ask, attempt, byName, calm, clip, count, draw, framed, make, mark, notice, stamp, tween, whenLive, write } from "./link.js";
+import { $, Follower, address, ask, attempt, byName, calm, clip, count, draw, framed, make, mark, notice, registryIs, stamp, tween, whenLive, write } from "./link.js";
 
 const MOVE_MS = 750;
 const AT_ONCE = 8; // completions under way together
@@ -652,6 +652,7 @@ new Follower("/circle", (value) => {
   drawCircle();
 });
 new Follower("/log", said, { resumes: true, fresh: () => $("log").replaceChildren() });
+new Follower("/registry", registryIs);
 addEventListener("hashchange", choose);
 new ResizeObserver(drawRun).observe($("run"));
 new ResizeObserver(drawCircle).observe($("circle"));

@@ -9,11 +9,14 @@ mod rest;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
-    Router, middleware,
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use discovery::{
-    KvHandle,
+    KvHandle, View,
     recipe::{Group, Run, Runs},
 };
 use futures_util::TryStreamExt;
@@ -24,8 +27,12 @@ use tokio_util::{
 };
 
 pub(super) use self::log::Log;
+use self::problem::Problem;
 use super::{crew::Crew, machine, params::Params};
 use crate::{backend::Registry, listen::Door, web};
+
+/// How long the registry may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long those who follow have to hear that the server is going.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -36,6 +43,8 @@ pub(super) struct Service {
     runs: Runs,
     circle: Group,
     kv: KvHandle,
+    /// Of nobody in particular: it knows whether the registry tells of changes.
+    view: View,
     /// The workers of this process.
     crew: Arc<Crew>,
     /// What they say.
@@ -50,12 +59,18 @@ impl Service {
             runs: machine::runs(registry)?,
             circle: registry.discovery.group(&machine::name())?,
             kv: registry.discovery.kv()?,
+            view: registry.discovery.view(machine::name()).open(),
             registry: registry.clone(),
             log: crew.log().clone(),
             crew,
             closing: CancellationToken::new(),
             sockets: TaskTracker::new(),
         })
+    }
+
+    /// Whether the registry tells of changes.
+    pub(super) fn view(&self) -> View {
+        self.view.clone()
     }
 
     /// Serves until `leaving`, and sees to it that rounds that take too long are ended.
@@ -79,6 +94,12 @@ impl Service {
     fn params(&self, run: Run) -> Params {
         Params::new(run, self.kv.clone())
     }
+}
+
+/// Recipes wait for a registry that is out of reach; whoever asks over HTTP wants to know.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = time::timeout(PATIENCE, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::unavailable("the registry does not answer; try again").into_response())
 }
 
 /// Supervises all runs there are, and those to come.
@@ -119,7 +140,9 @@ fn router(service: Arc<Service>) -> Router {
         .route("/circle", get(rest::circle))
         .route("/log", get(rest::log))
         .route("/about", get(rest::about))
+        .route("/registry", get(rest::registry))
         .route("/workers/{label}/kill", post(rest::kill))
+        .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(web::same_origin_only))
         .route("/healthz", get(async || "ok\n"))
         .merge(assets::pages())

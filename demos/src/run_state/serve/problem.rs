@@ -18,6 +18,10 @@ impl Problem {
         Self { status: StatusCode::BAD_REQUEST, reason: reason.to_string() }
     }
 
+    pub(super) fn unavailable(reason: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, reason: reason.to_string() }
+    }
+
     pub(super) fn not_found(reason: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::NOT_FOUND, reason: reason.to_string() }
     }

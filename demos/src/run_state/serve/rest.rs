@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use axum::{
@@ -13,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use discovery::{
+    Freshness,
     kv::Range,
     recipe::{Completed, Run, Seat},
 };
@@ -25,13 +27,16 @@ use super::{
     problem::Problem,
     push::{Values, Wish, follow},
 };
-use crate::run_state::{
-    args::CreateArgs,
-    commands::create_run,
-    machine,
-    params::{Mappings, Port, Value, named},
-    topology::{Machine, Topology},
-    worker::Errand,
+use crate::{
+    run_state::{
+        args::CreateArgs,
+        commands::create_run,
+        machine,
+        params::{Mappings, Port, Value, named},
+        topology::{Machine, Topology},
+        worker::Errand,
+    },
+    web::epoch_millis,
 };
 
 type Answer = Result<Response, Problem>;
@@ -285,6 +290,27 @@ pub(super) async fn log(State(service): Asked, wish: Wish) -> Answer {
 pub(super) async fn about(State(service): Asked) -> Answer {
     let about = json!({ "registry": service.registry.to_string(), "workers": service.crew.mortals() });
     Ok(Json(about).into_response())
+}
+
+/// Whether the registry tells of changes; if not, since when and why.
+pub(super) async fn registry(State(service): Asked, wish: Wish) -> Answer {
+    let show = |freshness: &Freshness| {
+        let since = epoch_millis(SystemTime::now() - freshness.since().elapsed());
+        let why = freshness.cause().map(ToString::to_string);
+        json!({ "live": freshness.is_live(), "since": since, "why": why })
+    };
+    if let Wish::Answer = wish {
+        return Ok(Json(show(&service.view.freshness())).into_response());
+    }
+    let values = stream::try_unfold((service.view(), None), move |(mut view, told)| async move {
+        if let Some(told) = told {
+            view.wait_for(|_, freshness| freshness.is_live() != told).await?;
+        }
+        let freshness = view.freshness();
+        let value = (epoch_millis(SystemTime::now()), show(&freshness));
+        Ok(Some((value, (view, Some(freshness.is_live())))))
+    });
+    Ok(follow(wish, &service, "/registry".into(), values.boxed()))
 }
 
 pub(super) async fn kill(State(service): Asked, Path(label): Path<String>) -> Answer {

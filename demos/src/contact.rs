@@ -11,7 +11,7 @@ use crate::backend::Registry;
 const REMINDERS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Tells how `view` fares while `life` goes on; a registry that refuses for good ends it.
-pub(super) async fn told_during(
+pub(crate) async fn told_during(
     registry: &Registry,
     view: View,
     life: impl Future<Output = anyhow::Result<()>>,
