@@ -20,6 +20,9 @@ use super::{
 };
 use crate::backend::Registry;
 
+/// How long workers may take to leave.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// How long a worker that was killed stays dead.
 const DEAD: Duration = Duration::from_secs(5);
 
@@ -74,8 +77,15 @@ impl Crew {
             // A worker whose desk is gone ends what it has in hand and leaves.
             self.at_work().clear();
         };
-        let (lives, ()) = tokio::join!(lives, leave);
-        lives.map(drop)
+        let overdue = async {
+            leaving.cancelled().await;
+            time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            (lives, ()) = async { tokio::join!(lives, leave) } => lives.map(drop),
+            // Without the registry nobody can leave in order; then they are covered for.
+            () = overdue => Ok(()),
+        }
     }
 
     async fn live(&self, label: &str, leaving: &CancellationToken) -> anyhow::Result<()> {

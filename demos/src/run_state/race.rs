@@ -38,8 +38,12 @@ pub(super) async fn run(args: &RaceArgs, registry: &Registry, common: &Common) -
     let RaceArgs { rounds, workers, kill, .. } = args;
     say(format_args!("\n  {BOLD}{rounds} rounds{BOLD:#} of 2 to {workers} workers on {registry}"));
     say(format_args!("  {FAINT}seed {seed}, a worker is killed in {kill} of a hundred rounds{FAINT:#}\n"));
+    let runs = machine::runs(registry)?;
+    // If somebody has to serve a zone, it is this process, which nobody kills: what only a server has that is killed is
+    // lost with it.
+    runs.list().await?;
     let mut race = Race {
-        runs: machine::runs(registry)?,
+        runs,
         pool: Pool::start(registry, common, usize::from(*workers))?,
         patience: PATIENCE + 3 * common.ttl,
         tally: Tally::default(),

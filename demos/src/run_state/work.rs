@@ -49,8 +49,9 @@ pub(super) async fn run(registry: &Registry, label: &str, ttl: Duration) -> anyh
         drop(desk);
         served
     };
-    let (left, served) = tokio::join!(worker.work(), serve);
-    served.and(left.map_err(Into::into))
+    // A worker that gives up does so for good.
+    let work = async { Ok(worker.work().await?) };
+    tokio::try_join!(work, serve).map(drop)
 }
 
 async fn serve(desk: &Desk) -> anyhow::Result<()> {

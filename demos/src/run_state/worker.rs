@@ -10,15 +10,21 @@ use discovery::{
     kv::Txn,
     recipe::{Completed, Departure, Group, Membership, News, Runs},
 };
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinSet,
+    time,
+};
 
 use super::{machine, topology::Machine};
 use crate::backend::Registry;
 
 /// How many words of a worker one may lag behind.
 const WORDS: usize = 64;
+
+/// How long to wait before a registry that is out of reach is told again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How many completions one worker has in hand at most; others wait.
 const HANDS: usize = 256;
@@ -109,7 +115,8 @@ pub(super) struct Worker {
     /// What was entrusted to the circle, by number.
     hands: BTreeMap<u64, Errand>,
     last: u64,
-    under_way: FuturesUnordered<BoxFuture<'static, u64>>,
+    /// Tasks, so that they go on while the worker waits for something else.
+    under_way: JoinSet<u64>,
 }
 
 impl Worker {
@@ -125,7 +132,7 @@ impl Worker {
             words,
             hands: BTreeMap::new(),
             last: 0,
-            under_way: FuturesUnordered::new(),
+            under_way: JoinSet::new(),
         };
         Ok((worker, desk))
     }
@@ -137,8 +144,10 @@ impl Worker {
             self.say("I am in the circle");
             match self.work_at(&mut place).await {
                 Ok(()) => return place.leave().await,
-                Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                // Or the circle is another one than it was, as in a registry that was restored from a backup.
+                Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Corrupt) => {
                     self.say(format_args!("out of the circle ({error}); joining again"));
+                    time::sleep(AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -163,10 +172,10 @@ impl Worker {
                     }
                     self.take(place, orders).await?;
                 }
-                Some(done) = self.under_way.next() => self.is_done(place, done).await?,
+                Some(Ok(done)) = self.under_way.join_next() => self.is_done(place, done).await?,
             }
         }
-        while let Some(done) = self.under_way.next().await {
+        while let Some(Ok(done)) = self.under_way.join_next().await {
             self.is_done(place, done).await?;
         }
         Ok(())
@@ -187,11 +196,10 @@ impl Worker {
                 let _ = accepted.send(());
             }
             let runs = self.runs.clone();
-            let work = async move {
+            self.under_way.spawn(async move {
                 let _ = done.send(errand.run(&runs).await);
                 number
-            };
-            self.under_way.push(Box::pin(work));
+            });
         }
         entrusted
     }
@@ -202,13 +210,21 @@ impl Worker {
         if self.under_way.is_empty() { self.entrust(place).await } else { Ok(()) }
     }
 
+    /// Tells the circle what is in hand, however often that takes; for as long as this worker counts as alive.
     async fn entrust(&mut self, place: &Membership) -> discovery::Result<()> {
-        if self.hands.is_empty() {
-            return place.relieve().await;
+        loop {
+            let told = if self.hands.is_empty() {
+                place.relieve().await
+            } else {
+                let errands: Vec<_> = self.hands.values().collect();
+                // Fails only for maps whose keys are no text, which errands do not have.
+                place.entrust(serde_json::to_vec(&errands).unwrap_or_default()).await
+            };
+            match told {
+                Err(error) if error.is_transient() => time::sleep(AGAIN).await,
+                told => return told,
+            }
         }
-        let errands: Vec<_> = self.hands.values().collect();
-        // Fails only for maps whose keys are no text, which errands do not have.
-        place.entrust(serde_json::to_vec(&errands).unwrap_or_default()).await
     }
 
     /// Does what somebody else had in hand when it was gone.

@@ -48,7 +48,18 @@ impl Sessions {
     }
 
     /// A session that others with the same `ttl` may share, unless there are as many of them as should be on one lease.
-    pub(crate) async fn get(&self, ttl: Duration) -> Result<Arc<Session>> {
+    ///
+    /// That is found in a task: whoever waits may be a future that is not polled for a while, and would else keep all others
+    /// waiting behind it.
+    pub(crate) async fn get(self: &Arc<Self>, ttl: Duration) -> Result<Arc<Session>> {
+        let sessions = self.clone();
+        let found = tokio::spawn(async move { sessions.find(ttl).await }).await;
+        found.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Closed, "the runtime is being shut down").with_source(error))
+        })
+    }
+
+    async fn find(&self, ttl: Duration) -> Result<Arc<Session>> {
         let room = self.backend.info().capabilities().max_per_lease;
         let mut open = self.open.lock().await;
         open.retain(|session| session.strong_count() > 0);

@@ -125,7 +125,11 @@ impl Replica {
     }
 
     /// Looks at the mirror as it is on the server now.
-    pub(super) async fn read<T>(&self, deadline: Instant, look: impl FnOnce(&Mirror) -> T) -> Result<T> {
+    pub(super) async fn read<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        look: impl FnOnce(&Mirror) -> T,
+    ) -> Result<T> {
         self.sync(Hint::Perhaps, deadline).await?;
         self.look(look).ok_or_else(|| Error::new(ErrorKind::Other, "the zone was read and is not there"))
     }
@@ -136,7 +140,18 @@ impl Replica {
     }
 
     /// Makes the mirror at least as new as the server is now, and as what this handle knows of.
-    pub(super) async fn sync(&self, hint: Hint, deadline: Instant) -> Result<()> {
+    ///
+    /// That is done in a task: whoever waits may be a stream that is not polled for a while, and would else keep all others
+    /// in line behind it.
+    pub(super) async fn sync(self: &Arc<Self>, hint: Hint, deadline: Instant) -> Result<()> {
+        let replica = self.clone();
+        let synced = tokio::spawn(async move { replica.sync_until(hint, deadline).await }).await;
+        synced.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Other, "the zone could not be read").with_source(error).not_applied())
+        })
+    }
+
+    async fn sync_until(&self, hint: Hint, deadline: Instant) -> Result<()> {
         let mut pause = AGAIN;
         loop {
             match self.sync_once(hint, deadline).await {
