@@ -278,6 +278,92 @@ async fn race(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_completion_counts_for_its_round_only_however_late_it_is_said() {
+    let run = run(&Mem::new(), &["a", "b"]).await;
+    for task in ["a", "b"] {
+        run.complete(task, "init", "running").await.unwrap();
+    }
+    let round = run.status().await.unwrap().round;
+    for (from, to) in [("running", "ready"), ("ready", "running")] {
+        for task in ["a", "b"] {
+            run.complete(task, from, to).await.unwrap();
+        }
+    }
+    // The same state, but another round.
+    assert_eq!(run.complete_round(round, "a", "running", "ready").await.unwrap(), Completed::Already);
+    assert_eq!(run.missing().await.unwrap(), ["a", "b"], "nobody has reported in this one");
+    let wrong = run.complete_round(round, "a", "running", "running").await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mover_whose_reply_is_lost_is_told_also_when_the_run_has_moved_on() {
+    let mem = Mem::new();
+    let run = run(&mem, &["a"]).await;
+    let fault = Fault::new();
+    let pace = discovery::Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+    let slow = Discovery::new(mem.clone()).backoff(pace).layer(fault.clone());
+    let slow = slow.runs(&name()).unwrap().run("one").unwrap();
+    fault.lose_replies(1);
+    let others = async {
+        time::sleep(Duration::from_millis(500)).await;
+        run.complete("a", "running", "ready").await.unwrap();
+        run.complete("a", "ready", "running").await.unwrap();
+    };
+    let (moved, ()) = tokio::join!(slow.complete("a", "init", "running"), others);
+    assert_eq!(moved.unwrap(), Completed::Moved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_cannot_be_completed_nor_a_step_be_taken_twice() {
+    let mem = Mem::new();
+    let run = run(&mem, &["a"]).await;
+    run.force("aborted", "because").await.unwrap();
+    assert_eq!(run.complete("a", "init", "aborted").await.unwrap_err().kind(), ErrorKind::Invalid);
+    let again = Table::new("again").step("again", "again");
+    let run = runs(&mem).create("two", &again, ["a"]).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(run.complete("a", "again", "again").await.unwrap(), Completed::Moved);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_moves_is_deleted_all_the_same() {
+    for seed in 0..50 {
+        let mem = Mem::new();
+        let tasks: Vec<_> = (0..8).map(|n| n.to_string()).collect();
+        let run = runs(&mem).create("one", &table(), tasks.clone()).await.unwrap();
+        let fault = Fault::seeded(seed);
+        fault.delay(Duration::from_millis(3));
+        let deleting = Discovery::new(mem.clone()).layer(fault).runs(&name()).unwrap().run("one").unwrap();
+        let moving = async {
+            for task in &tasks {
+                time::sleep(Duration::from_millis(1)).await;
+                // Until there is no run any more.
+                let _ = run.complete(task, "init", "running").await;
+            }
+        };
+        let (deleted, ()) = tokio::join!(deleting.delete(), moving);
+        assert!(deleted.unwrap());
+        assert_eq!(run.status().await.unwrap_err().kind(), ErrorKind::NotFound, "seed {seed}");
+        assert_eq!(keys(&mem).await, [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_not_fit_later_is_refused_at_once() {
+    let runs = runs(&Mem::new());
+    let states: Vec<_> = (0..300).map(|n| format!("{n}{}", "x".repeat(90))).collect();
+    let long = states.windows(2).fold(Table::new(&states[0]), |table, pair| table.step(&pair[0], &pair[1]));
+    assert_eq!(runs.create("one", &long, ["a"]).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let many = (0..30_000).map(|n| format!("{n}{}", "x".repeat(90)));
+    assert_eq!(runs.create("one", &table(), many).await.unwrap_err().kind(), ErrorKind::Invalid);
+    let run = runs.create("one", &table(), ["a"]).await.unwrap();
+    let aborted = run.force("aborted", &"because ".repeat(10_000)).await.unwrap();
+    assert!(aborted.moves[0].cause.len() <= 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_completes_the_last_ones_at_the_same_time_exactly_one_moves_it() {
     for seed in 0..300 {
         race(seed).await;

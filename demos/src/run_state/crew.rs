@@ -95,7 +95,13 @@ impl Crew {
             let mut task = JoinSet::new();
             let handle = task.spawn(worker.work());
             self.at_work().insert(label.to_owned(), (desk, handle));
-            let (ended, ()) = tokio::join!(task.join_next(), self.log.listen(words));
+            let life = async {
+                let ended = task.join_next().await;
+                // Also its desk: as long as there is one, the words have not ended.
+                self.at_work().remove(label);
+                ended
+            };
+            let (ended, ()) = tokio::join!(life, self.log.listen(words));
             if let Some(Ok(ended)) = ended {
                 return Ok(ended?);
             }

@@ -275,7 +275,7 @@ impl Race {
 }
 
 fn errand(run: &Run, task: &str) -> Errand {
-    Errand { run: run.id().to_owned(), task: task.to_owned(), from: FROM.into(), to: TO.into() }
+    Errand { run: run.id().to_owned(), task: task.to_owned(), from: FROM.into(), to: TO.into(), round: None }
 }
 
 /// What is left when all runs are deleted and all workers have left, or were covered for.

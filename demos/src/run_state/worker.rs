@@ -10,6 +10,7 @@ use discovery::{
     kv::Txn,
     recipe::{Completed, Departure, Group, Membership, News, Runs},
 };
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
@@ -27,7 +28,10 @@ const WORDS: usize = 64;
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How many completions one worker has in hand at most; others wait.
-const HANDS: usize = 256;
+const HANDS: usize = 64;
+
+/// The most bytes of a name, so that what is in hand fits into a record.
+const NAME_MAX: usize = 100;
 
 /// A completion that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,15 +40,43 @@ pub(super) struct Errand {
     pub(super) task: String,
     pub(super) from: String,
     pub(super) to: String,
+    /// Which round it is about: whoever does it again, later, must not do it for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) round: Option<u64>,
 }
 
 impl Errand {
     pub(super) fn new(run: &str, machine: &Machine, from: &str, to: &str) -> Self {
-        Self { run: run.to_owned(), task: machine.to_string(), from: from.to_owned(), to: to.to_owned() }
+        Self {
+            run: run.to_owned(),
+            task: machine.to_string(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            round: None,
+        }
+    }
+
+    /// Names the round, and refuses what no run could take, so that the circle is entrusted with nothing impossible.
+    async fn prepare(&mut self, runs: &Runs) -> discovery::Result<()> {
+        for text in [&self.run, &self.task, &self.from, &self.to] {
+            if text.len() > NAME_MAX {
+                let message = format!("{} bytes for a name; at most {NAME_MAX} are allowed", text.len());
+                return Err(Error::invalid(message));
+            }
+        }
+        let status = runs.run(&self.run)?.status().await?;
+        if self.round.is_none() && status.state == self.from {
+            self.round = Some(status.round);
+        }
+        Ok(())
     }
 
     async fn run(&self, runs: &Runs) -> discovery::Result<Completed> {
-        runs.run(&self.run)?.complete(&self.task, &self.from, &self.to).await
+        let run = runs.run(&self.run)?;
+        match self.round {
+            Some(round) => run.complete_round(round, &self.task, &self.from, &self.to).await,
+            None => run.complete(&self.task, &self.from, &self.to).await,
+        }
     }
 }
 
@@ -183,6 +215,21 @@ impl Worker {
 
     /// Entrusts the circle with new errands, and then begins with them.
     async fn take(&mut self, place: &Membership, orders: Vec<Order>) -> discovery::Result<()> {
+        let runs = &self.runs;
+        let prepared = join_all(orders.into_iter().map(async |mut order: Order| {
+            match order.errand.prepare(runs).await {
+                Ok(()) => Some(order),
+                Err(error) => {
+                    // Whoever does not wait any more does not need to know, here and below.
+                    let _ = order.done.send(Err(error));
+                    None
+                }
+            }
+        }));
+        let orders: Vec<Order> = prepared.await.into_iter().flatten().collect();
+        if orders.is_empty() {
+            return Ok(());
+        }
         let first = self.last + 1;
         for Order { errand, .. } in &orders {
             self.last += 1;
@@ -192,7 +239,6 @@ impl Worker {
         // Also if that failed: those who wait want an answer.
         for (number, Order { errand, accepted, done }) in (first..).zip(orders) {
             if entrusted.is_ok() {
-                // Whoever does not wait any more does not need to know, here and below.
                 let _ = accepted.send(());
             }
             let runs = self.runs.clone();

@@ -17,13 +17,15 @@ pub(super) struct Known<T> {
     /// That it still is what was read.
     pub(super) guard: Guard,
     pub(super) modified: Revision,
+    /// Which life of the key it is.
+    pub(super) created: Revision,
 }
 
 impl<T: DeserializeOwned> Known<T> {
     pub(super) async fn read(place: &Place, key: &Key) -> Result<Option<Self>> {
         let Some(entry) = place.read(key).await? else { return Ok(None) };
         let guard = Guard::Unmodified(key.clone(), entry.modified);
-        Ok(Some(Self { value: parse(&entry)?, guard, modified: entry.modified }))
+        Ok(Some(Self { value: parse(&entry)?, guard, modified: entry.modified, created: entry.created }))
     }
 }
 

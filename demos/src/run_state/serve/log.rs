@@ -57,14 +57,14 @@ impl Log {
         self.words().iter().map(|(_, word)| word.clone()).collect()
     }
 
-    /// The words, each with its number, the oldest first, and then those to come.
-    pub(super) fn follow(self: Arc<Self>) -> Values {
-        let reader = (self.clone(), self.last.subscribe(), 0);
+    /// The words behind a number, the oldest first, and then those to come.
+    pub(super) fn follow(self: Arc<Self>, after: Option<u64>) -> Values {
+        let reader = (self.clone(), self.last.subscribe(), after.unwrap_or(0));
         let words = stream::unfold(reader, |(log, mut last, seen)| async move {
             loop {
                 let next = log.words().iter().find(|(number, _)| *number > seen).cloned();
                 if let Some((number, word)) = next {
-                    return Some((Ok((number, json!(word))), (log, last, number)));
+                    return Some((Ok((Some(number), json!(word))), (log, last, number)));
                 }
                 last.changed().await.ok()?;
             }

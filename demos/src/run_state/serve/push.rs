@@ -1,7 +1,8 @@
 //! Whatever can be asked for can be followed as well: by WebSocket, or as server-sent events.
 //!
-//! Each message has a number that grows, and the whole value. Who comes back with the number of the last one that he saw
-//! (`?after=`, or `Last-Event-ID`) hears only of what is newer. Who is slow misses values in between, never the last.
+//! Each message has the whole value and, where the registry has one for it, a number that grows. Who comes back with the
+//! number of the last one that he saw (`?after=`, or `Last-Event-ID`) does not hear that one again. Who is slow misses values
+//! in between, never the last.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -26,8 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for so long, or does not answer that it is there, is gone.
 const GONE: Duration = Duration::from_secs(35);
 
-/// What a client can be told of one resource: values with numbers that grow. The end means that it was deleted.
-pub(super) type Values = BoxStream<'static, discovery::Result<(u64, Json)>>;
+/// What a client can be told of one resource: values, with numbers that grow where there are any. The end means that it was deleted.
+pub(super) type Values = BoxStream<'static, discovery::Result<(Option<u64>, Json)>>;
 
 /// What a client wants: an answer, or a connection that goes on.
 pub(super) enum Wish {
@@ -40,6 +41,16 @@ pub(super) enum Wish {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct After {
     after: Option<u64>,
+}
+
+impl Wish {
+    /// The number of the last value that the client has seen.
+    pub(super) fn after(&self) -> Option<u64> {
+        match self {
+            Self::Answer => None,
+            Self::Socket(_, after) | Self::Events(after) => after.after,
+        }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Wish {
@@ -127,10 +138,11 @@ fn messages(path: String, after: After, values: Values) -> impl Stream<Item = (O
             Some((seq, serde_json::to_string(&message).unwrap_or_default()))
         };
         let told = match item {
-            Some(Ok((seq, _))) if seen.is_some_and(|seen| seq <= seen) => None,
+            // Only what is exactly what was seen is no news: a smaller number is of another history.
+            Some(Ok((Some(seq), _))) if seen.take() == Some(seq) => None,
             Some(Ok((seq, value))) => {
-                seen = Some(seq);
-                message(Some(seq), Some(value), false, None)
+                seen = None;
+                message(seq, Some(value), false, None)
             }
             Some(Err(error)) => {
                 failed = true;

@@ -46,10 +46,8 @@ pub(super) async fn list(State(service): Asked, wish: Wish) -> Answer {
     match wish {
         Wish::Answer => Ok(Json(service.runs.list().await?).into_response()),
         wish => {
-            // The registry has no number for all runs together; the newest of them is one that grows, until the last one
-            // that was written is deleted. So these messages are counted.
-            let lists = service.runs.watch().enumerate();
-            let values = lists.map(|(n, runs)| Ok((n as u64 + 1, json!(runs?))));
+            // The registry has no number for all runs together.
+            let values = service.runs.watch().map_ok(|runs| (None, json!(runs)));
             Ok(follow(wish, &service, "/runs".into(), values.boxed()))
         }
     }
@@ -95,7 +93,7 @@ pub(super) async fn show(State(service): Asked, Path(run): Path<String>, wish: W
         Wish::Answer => Ok(Json(json!({ "id": run.id(), "picture": picture })).into_response()),
         wish => {
             let pictures = run.watch()?;
-            let values = pictures.map_ok(|picture| (picture.revision.0, json!(picture)));
+            let values = pictures.map_ok(|picture| (Some(picture.revision.0), json!(picture)));
             Ok(follow(wish, &service, format!("/runs/{}", run.id()), values.boxed()))
         }
     }
@@ -116,7 +114,7 @@ pub(super) async fn state(State(service): Asked, Path(run): Path<String>, wish: 
     match wish {
         Wish::Answer => Ok(status.state.into_response()),
         wish => {
-            let values = run.statuses().map_ok(|status| (status.round, json!(status.state)));
+            let values = run.statuses().map_ok(|status| (Some(status.revision.0), json!(status.state)));
             Ok(follow(wish, &service, format!("/runs/{}/state", run.id()), values.boxed()))
         }
     }
@@ -204,7 +202,7 @@ pub(super) async fn parameters(
             let values = stream::try_unfold(view, |mut view| async {
                 view.changed().await?;
                 let value = json!(named(view.entries().values()));
-                Ok(Some(((view.revision().0, value), view)))
+                Ok(Some(((Some(view.revision().0), value), view)))
             });
             Ok(follow(wish, &service, path, values.boxed()))
         }
@@ -238,7 +236,7 @@ fn of_one(service: &Service, range: Range) -> Values {
         loop {
             view.changed().await?;
             if let Some(entry) = view.entries().values().next() {
-                let value = (entry.modified.0, json!(Value::of(entry).text));
+                let value = (Some(entry.modified.0), json!(Value::of(entry).text));
                 return Ok(Some((value, view)));
             }
         }
@@ -272,8 +270,7 @@ pub(super) async fn circle(State(service): Asked, wish: Wish) -> Answer {
     match wish {
         Wish::Answer => Ok(Json(show(service.circle.seats().await?)).into_response()),
         wish => {
-            let seats = service.circle.watch().enumerate();
-            let values = seats.map(move |(n, seats)| Ok((n as u64 + 1, show(seats?))));
+            let values = service.circle.watch().map_ok(move |seats| (None, show(seats)));
             Ok(follow(wish, &service, "/circle".into(), values.boxed()))
         }
     }
@@ -282,7 +279,10 @@ pub(super) async fn circle(State(service): Asked, wish: Wish) -> Answer {
 pub(super) async fn log(State(service): Asked, wish: Wish) -> Answer {
     match wish {
         Wish::Answer => Ok(Json(service.log.latest()).into_response()),
-        wish => Ok(follow(wish, &service, "/log".into(), service.log.clone().follow())),
+        wish => {
+            let words = service.log.clone().follow(wish.after());
+            Ok(follow(wish, &service, "/log".into(), words))
+        }
     }
 }
 
@@ -307,7 +307,7 @@ pub(super) async fn registry(State(service): Asked, wish: Wish) -> Answer {
             view.wait_for(|_, freshness| freshness.is_live() != told).await?;
         }
         let freshness = view.freshness();
-        let value = (epoch_millis(SystemTime::now()), show(&freshness));
+        let value = (None, show(&freshness));
         Ok(Some((value, (view, Some(freshness.is_live())))))
     });
     Ok(follow(wish, &service, "/registry".into(), values.boxed()))

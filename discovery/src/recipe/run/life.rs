@@ -30,26 +30,26 @@ impl Run {
     /// takes it away.
     pub async fn delete(&self) -> Result<bool> {
         let mut pace = self.place.pace();
-        let mut found = false;
-        while let Some(Known { value: record, guard, .. }) =
-            Known::<Record>::read(&self.place, &self.top).await?
-        {
-            let outcome = match record.deleted {
-                true => self.sweep(guard).await,
+        // Which life of the run we want gone.
+        let mut marked = None;
+        while let Some(known) = Known::<Record>::read(&self.place, &self.top).await? {
+            let Known { value: record, guard, created, .. } = known;
+            let outcome = if record.deleted {
+                self.sweep(guard).await
+            } else if marked.is_some_and(|marked| marked != created) {
                 // Another one, that was created as soon as ours was gone.
-                false if found => return Ok(true),
-                false => {
-                    found = true;
-                    let deleted = Record { deleted: true, ..record };
-                    let txn = Txn::new().guard(guard).put(&self.top, json(&deleted));
-                    self.place.kv()?.commit(txn).await.map(drop)
-                }
+                return Ok(true);
+            } else {
+                marked = Some(created);
+                let deleted = Record { deleted: true, ..record };
+                let txn = Txn::new().guard(guard).put(&self.top, json(&deleted));
+                self.place.kv()?.commit(txn).await.map(drop)
             };
             if let Err(error) = outcome {
                 pace.after(error).await.map_err(|error| error.during("delete"))?;
             }
         }
-        Ok(found)
+        Ok(marked.is_some())
     }
 
     /// Takes away what is left of a run that is being deleted, the record last.
@@ -114,6 +114,7 @@ impl Plan {
                 return Err(Error::invalid(format!("task {twice:?} is named twice")));
             }
         }
+        lists.iter().try_for_each(List::check)?;
         let filled = lists.iter().filter(|list| !list.tasks.is_empty()).count();
         let tally = Tally::new(record.round, filled);
         Ok(Self { record, lists, tally })

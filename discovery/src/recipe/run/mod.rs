@@ -346,7 +346,11 @@ impl Run {
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Result<Known<T>> {
-        Known::read(&self.place, key).await?.ok_or_else(|| corrupt(key, "it is missing"))
+        let Some(known) = Known::read(&self.place, key).await? else {
+            // Unless the run was deleted meanwhile.
+            return Err(self.record().await.err().unwrap_or_else(|| corrupt(key, "it is missing")));
+        };
+        Ok(known)
     }
 
     fn tally_key(&self) -> Result<Key> {

@@ -90,7 +90,10 @@ impl Painter {
                 }
                 changes = self.lists.changed() => self.take(changes?)?,
             }
-            if let (Some((record, status)), Some(lists)) = (&self.known, &self.parsed) {
+            if let (Some((record, status)), Some(lists)) = (&self.known, &self.parsed)
+                // A move comes with the record, which is on its way.
+                && !lists.values().any(|list| list.is_ahead_of(record.round))
+            {
                 let modified = self.lists.entries().values().map(|entry| entry.modified);
                 let revision = modified.fold(status.revision, Revision::max);
                 let picture = Picture::of(status.clone(), record, lists.values().cloned(), revision);

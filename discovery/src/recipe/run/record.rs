@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Move, table::Table};
+use crate::{Error, Result};
 
 /// How many tasks a list is made for. A completion writes its list: longer lists cost bytes, shorter ones more often the
 /// tally.
@@ -21,6 +22,15 @@ const LIST: usize = 32;
 
 /// How many lists a run has at most, so that it is created in one transaction.
 const LISTS_MAX: usize = 64;
+
+/// How many bytes a list may have: it must fit into the smallest record of a backend.
+const LIST_BYTES: usize = 56 * 1024;
+
+/// What a name costs beside its bytes, as long as nothing in it has to be escaped.
+const TASK_OVERHEAD: usize = 3;
+
+/// How many bytes of a cause are remembered.
+const CAUSE: usize = 200;
 
 /// How many moves the record remembers.
 pub(super) const MOVES: usize = 16;
@@ -73,11 +83,6 @@ impl Record {
         usize::try_from(hash % self.lists.max(1) as u64).unwrap_or_default()
     }
 
-    /// Whether the last move was this step.
-    pub(super) fn has_just_gone(&self, from: &str, to: &str) -> bool {
-        self.state == to && self.moves.last().is_some_and(|last| last.from == from && last.to == to)
-    }
-
     /// The record behind a move.
     pub(super) fn moved(&self, to: &str, cause: &str, by: &str) -> Self {
         let mut next = self.clone();
@@ -85,7 +90,7 @@ impl Record {
             round: self.round,
             from: self.state.clone(),
             to: to.to_owned(),
-            cause: cause.to_owned(),
+            cause: cause.chars().take(CAUSE).collect(),
             by: by.to_owned(),
         });
         next.moves.drain(..next.moves.len().saturating_sub(MOVES));
@@ -128,6 +133,25 @@ impl List {
             (self.round, self.done) = (round, BTreeSet::new());
         }
         self
+    }
+
+    /// Whether it is about a later round.
+    pub(super) fn is_ahead_of(&self, round: u64) -> bool {
+        self.round > round
+    }
+
+    /// Checks that it fits into a record also when all is done.
+    pub(super) fn check(&self) -> Result<()> {
+        let bytes: usize = self.tasks.iter().map(|task| task.len() + TASK_OVERHEAD).sum();
+        if 2 * bytes > LIST_BYTES {
+            return Err(Error::invalid(format!(
+                "the names of {} tasks that share a record have {bytes} bytes; at most {} are allowed: take fewer tasks, or \
+                 shorter names",
+                self.tasks.len(),
+                LIST_BYTES / 2
+            )));
+        }
+        Ok(())
     }
 
     /// Whether there is a task left to do.

@@ -11,7 +11,7 @@ use super::{
     table::check_name,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Revision,
     kv::Txn,
     recipe::{
         known::{json, parse},
@@ -22,6 +22,9 @@ use crate::{
 impl Run {
     /// Says that a task has completed state `from`, and that `to` is to follow.
     ///
+    /// It counts for the round that is found first, and for no later one. To say it again for certain about the same round,
+    /// name that: [`complete_round`](Run::complete_round).
+    ///
     /// # Errors
     ///
     /// [`NotFound`](ErrorKind::NotFound) if there is no such run or task; [`Conflict`](ErrorKind::Conflict) if the run is in
@@ -31,17 +34,30 @@ impl Run {
     ///
     /// Dropping the future is safe: complete the task again.
     pub async fn complete(&self, task: &str, from: &str, to: &str) -> Result<Completed> {
-        self.completed(task, from, to).await.map_err(|error| error.during("complete"))
+        self.completed(task, from, to, None).await.map_err(|error| error.during("complete"))
     }
 
-    async fn completed(&self, task: &str, from: &str, to: &str) -> Result<Completed> {
+    /// The same for one [round](RunStatus::round) only, however late and however often it is said: a table may lead back to
+    /// the same state.
+    ///
+    /// # Errors
+    ///
+    /// As for [`complete`](Run::complete), and [`Conflict`](ErrorKind::Conflict) if the round is over and did not end this
+    /// way.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is safe: complete the task again.
+    pub async fn complete_round(&self, round: u64, task: &str, from: &str, to: &str) -> Result<Completed> {
+        self.completed(task, from, to, Some(round)).await.map_err(|error| error.during("complete"))
+    }
+
+    async fn completed(&self, task: &str, from: &str, to: &str, mut round: Option<u64>) -> Result<Completed> {
         let attempt = random_id();
         let mut pace = self.place.pace();
         loop {
             let (record, tally) = try_join(self.record(), self.tally()).await?;
-            if record.value.moves.last().is_some_and(|last| last.by == attempt) {
-                return Ok(Completed::Moved);
-            }
+            record.value.table.check_step(from, to)?;
             let key = self.list(record.value.list_of(task))?;
             let list = self.read::<List>(&key).await?;
             let mut now = list.value.in_round(record.value.round);
@@ -49,9 +65,13 @@ impl Run {
                 let message = format!("run {} has no task {task:?}; ask for the missing ones", self.id);
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
-            if record.value.has_just_gone(from, to) {
-                // Not without this task.
-                return Ok(Completed::Already);
+            if round.is_none() && record.value.state != from {
+                // Perhaps it has just gone, and not without this task.
+                round = record.value.round.checked_sub(1);
+            }
+            let round = *round.get_or_insert(record.value.round);
+            if round != record.value.round {
+                return self.completed_before(&record.value, round, from, to, &attempt);
             }
             self.check_completion(&record.value, from, to)?;
             if !now.done.insert(task.to_owned()) {
@@ -80,6 +100,26 @@ impl Run {
                 Ok(_) if is_last => return Ok(Completed::Moved),
                 Ok(_) => return Ok(Completed::Counted),
                 Err(error) => pace.after(error).await?,
+            }
+        }
+    }
+
+    /// What has come of a completion for a round that is over.
+    fn completed_before(
+        &self,
+        record: &Record,
+        round: u64,
+        from: &str,
+        to: &str,
+        attempt: &str,
+    ) -> Result<Completed> {
+        match record.moves.iter().find(|past| past.round == round) {
+            Some(past) if past.by == attempt => Ok(Completed::Moved),
+            Some(past) if past.from == from && past.to == to => Ok(Completed::Already),
+            _ => {
+                let state = &record.state;
+                let message = format!("run {} is in state {state:?}, not in {from:?}", self.id);
+                Err(Error::new(ErrorKind::Conflict, message))
             }
         }
     }
@@ -114,14 +154,14 @@ impl Run {
         self.forced(to, cause, None).await.map_err(|error| error.during("force"))
     }
 
-    /// Leaves alone what is not in round `only`.
-    async fn forced(&self, to: &str, cause: &str, only: Option<u64>) -> Result<RunStatus> {
+    /// Leaves alone what is not in this life and round.
+    async fn forced(&self, to: &str, cause: &str, only: Option<(Revision, u64)>) -> Result<RunStatus> {
         let attempt = random_id();
         let mut pace = self.place.pace();
         loop {
             let record = self.record().await?;
             let Record { state, round, table, .. } = &record.value;
-            if state == to || only.is_some_and(|only| only != *round) {
+            if state == to || only.is_some_and(|only| only != (record.created, *round)) {
                 return Ok(RunStatus::of(&record.value, record.modified));
             }
             table.check_exit(to)?;
@@ -179,7 +219,7 @@ impl Run {
         loop {
             let (record, tally) = try_join(self.record(), self.tally()).await?;
             let Record { state, round, table, heading, .. } = &record.value;
-            if record.value.moves.last().is_some_and(|last| last.by == attempt) {
+            if record.value.moves.iter().any(|past| past.by == attempt) {
                 return Ok((true, true));
             }
             if table.is_end(state) {
@@ -193,6 +233,7 @@ impl Run {
             if !change(&mut after) {
                 return Ok((false, false));
             }
+            after.check()?;
             let was = tally.value.in_round(*round);
             let now = was.with(&before, &after);
             let to =
@@ -252,7 +293,7 @@ impl Run {
     /// Dropping the future stops supervising; who begins anew measures anew.
     pub async fn supervise(&self) -> Result<()> {
         let mut record = Sight::new(self.place.sessions(), self.top.clone());
-        let mut seen: Option<(u64, Instant)> = None;
+        let mut seen: Option<((Revision, u64), Instant)> = None;
         let mut known = record.next().await?;
         loop {
             let Some(entry) = known else { return Ok(()) };
@@ -260,6 +301,7 @@ impl Run {
             if deleted || table.is_end(&state) {
                 return Ok(());
             }
+            let round = (entry.created, round);
             let since = match seen {
                 Some((same, since)) if same == round => since,
                 _ => Instant::now(),

@@ -9,6 +9,9 @@ use crate::{Error, Result};
 /// The most bytes the name of a state or a task may have.
 pub(super) const NAME_MAX: usize = 100;
 
+/// The most bytes a table may have: it is part of the record of a run.
+const TABLE_BYTES: usize = 16 * 1024;
+
 /// The states of a run, and which may follow which.
 ///
 /// A run goes a *step* when all its tasks have completed a state. An *exit* is taken from outside, out of any state that
@@ -81,17 +84,16 @@ impl Table {
     /// All states, in the order in which a run may come to them.
     pub fn states(&self) -> Vec<&str> {
         let mut all = vec![self.start.as_str()];
+        let mut seen = BTreeSet::from([self.start.as_str()]);
         let mut passed = 0;
         while let Some(state) = all.get(passed) {
             let steps = self.steps(state);
             passed += 1;
-            all.extend(steps.iter().map(String::as_str));
-            dedup(&mut all);
+            all.extend(steps.iter().map(String::as_str).filter(|step| seen.insert(step)));
         }
         let rest =
             self.steps.iter().flat_map(|(from, to)| std::iter::once(from).chain(to)).chain(&self.exits);
-        all.extend(rest.map(String::as_str));
-        dedup(&mut all);
+        all.extend(rest.map(String::as_str).filter(|state| seen.insert(state)));
         all
     }
 
@@ -99,9 +101,22 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::ErrorKind::Invalid) for a name that is empty, longer than 100 bytes or not printable.
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a name that is empty, longer than 100 bytes or not printable, and for a
+    /// table of more than 16 KiB.
     pub fn check(&self) -> Result<()> {
+        let bytes = self.bytes();
+        if bytes > TABLE_BYTES {
+            return Err(Error::invalid(format!(
+                "a table of {bytes} bytes; at most {TABLE_BYTES} are allowed"
+            )));
+        }
         self.states().into_iter().try_for_each(|state| check_name("state", state))
+    }
+
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let all = self.steps.iter().flat_map(|(from, to)| std::iter::once(from).chain(to)).chain(&self.exits);
+        all.map(|state| state.len() + 3).sum()
     }
 
     /// Checks a step.
@@ -126,12 +141,6 @@ impl Table {
             exits => format!("{to:?} cannot be forced; allowed are {}", quoted(exits)),
         }))
     }
-}
-
-/// Leaves the first of each.
-fn dedup(states: &mut Vec<&str>) {
-    let mut seen = BTreeSet::new();
-    states.retain(|state| seen.insert(*state));
 }
 
 fn quoted(states: &[String]) -> String {
