@@ -47,7 +47,9 @@ pub(super) async fn run(args: &FollowArgs) -> anyhow::Result<()> {
                 }
                 tracing::warn!("the connection is lost; connecting again");
             }
-            Err(error) if was_there && is_passing(&error) => tracing::debug!("{error}"),
+            Err(error) if is_passing(&error) && (was_there || is_broken_off(&error)) => {
+                tracing::debug!("{error}");
+            }
             Err(error) => return Err(explained(error, &address)),
         }
         time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
@@ -102,6 +104,11 @@ async fn receive(mut socket: Socket, seen: &mut Option<u64>, until: Option<&str>
             return Ok(true);
         }
     }
+}
+
+/// Somebody is there, who is just coming or going.
+fn is_broken_off(error: &tungstenite::Error) -> bool {
+    matches!(error, tungstenite::Error::Protocol(_))
 }
 
 fn is_passing(error: &tungstenite::Error) -> bool {

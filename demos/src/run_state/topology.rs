@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::{Serialize, Serializer};
 
 /// The most machines of one run.
@@ -74,9 +74,9 @@ impl FromStr for Topology {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let advice = r#"write it as {"node1": [1,2,4], "node2": [2]}"#;
-        let nodes = Reader { text, rest: text }.read().with_context(|| advice)?;
-        nodes.try_into().context(advice)
+        let read = Reader { text, rest: text }.read().and_then(Self::try_from);
+        // In one message: of an error behind another one, a command line shows only the first.
+        read.map_err(|error| anyhow!(r#"{error:#}; write it as {{"node1": [1,2,4], "node2": [2]}}"#))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A worker in a process of its own: errands come in on standard input, and what comes of them goes to standard output.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use anyhow::Context;
 use discovery::recipe::Completed;
@@ -49,9 +49,16 @@ pub(super) async fn run(registry: &Registry, label: &str, ttl: Duration) -> anyh
         drop(desk);
         served
     };
-    // A worker that gives up does so for good.
-    let work = async { Ok(worker.work().await?) };
-    tokio::try_join!(work, serve).map(drop)
+    let mut work = pin!(worker.work());
+    tokio::select! {
+        // A worker that gives up does so for good.
+        gave_up = &mut work => Ok(gave_up?),
+        served = serve => {
+            // Also if a line makes no sense: not without leaving.
+            work.await?;
+            served
+        }
+    }
 }
 
 async fn serve(desk: &Desk) -> anyhow::Result<()> {

@@ -221,6 +221,8 @@ impl Tab {
                     await new Promise((resolve) => setTimeout(resolve, 30));
                     now = place();
                 }}
+                const there = document.elementFromPoint(...place());
+                if (!element.contains(there)) throw new Error(`${{there?.outerHTML.slice(0, 200)}} covers it`);
                 return place();
             }})()"
         );

@@ -74,10 +74,7 @@ pub(crate) async fn open(url: &str, headers: &str) -> BufReader<TcpStream> {
 
 fn head(method: &str, url: &str, headers: &str) -> String {
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    format!(
-        "{method} /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
-        authority(url)
-    )
+    format!("{method} /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", authority(url))
 }
 
 fn authority(url: &str) -> &str {

@@ -28,10 +28,13 @@ pub(crate) async fn the_flow_of_the_original_goes_on_to_its_end<R: Registry>() {
     one("node1", "2", &["not completed", "missing: node1/4, node2/2"]).await;
     one("node1", "4", &["not completed", "missing: node2/2"]).await;
     // As the original had it: this one does not exist.
-    on.refuses(&[&complete[..], &["node2", "1", "init", "provisioning"]].concat(), "no task \"node2/1\"").await;
-    on.says(&["walk", "run-1235"], &["node1  ● 1  ● 2  ● 4", "node2  ○ 2", "3 of 4 have reported, 1 have not"])
+    on.refuses(&[&complete[..], &["node2", "1", "init", "provisioning"]].concat(), "no task \"node2/1\"")
         .await;
-    waiting.says(".\n").await;
+    on.says(
+        &["walk", "run-1235"],
+        &["node1  ● 1  ● 2  ● 4", "node2  ○ 2", "3 of 4 have reported, 1 have not"],
+    )
+    .await;
     waiting.says("\n.").await;
     one("node2", "2", &["\ncompleted!", "run-1235 is now provisioning"]).await;
 
@@ -66,21 +69,26 @@ pub(crate) async fn a_run_is_scaled_aborted_and_deleted<R: Registry>() {
     let states = ["--states", "init,running,done"];
     on.ok(&[&["create", "r", r#"{"node1": [1,2], "node2": [2]}"#], &states[..]].concat()).await;
     on.says(&["complete", "r", "node1", "1", "init", "running"], &["not completed"]).await;
-    on.says(&["scale", "r", "--add", "node1/3", "node3/1", "node1/1"], &[
-        "node1/3 added\nnode3/1 added\nnode1/1 was there already\nDone!",
-    ])
+    on.says(
+        &["scale", "r", "--add", "node1/3", "node3/1", "node1/1"],
+        &["node1/3 added\nnode3/1 added\nnode1/1 was there already\nDone!"],
+    )
     .await;
     on.says(&["walk", "r"], &["node1  ● 1  ○ 2  ○ 3", "node2  ○ 2", "node3  ○ 1", "1 of 5"]).await;
-    on.says(&["scale", "r", "--add", "node4/1", "--remove", "node3/1", "node9/9"], &[
-        "node4/1 added\nnode3/1 removed\nnode9/9 was not there\nDone!",
-    ])
+    on.says(
+        &["scale", "r", "--add", "node4/1", "--remove", "node3/1", "node9/9"],
+        &["node4/1 added\nnode3/1 removed\nnode9/9 was not there\nDone!"],
+    )
     .await;
     for (node, index) in [("node1", "2"), ("node1", "3"), ("node2", "2")] {
         on.says(&["complete", "r", node, index, "init", "running"], &["not completed"]).await;
     }
     // All that are left are done.
-    on.says(&["scale", "r", "--remove", "node4/1"], &["node4/1 removed: all others were done, so the run moved"])
-        .await;
+    on.says(
+        &["scale", "r", "--remove", "node4/1"],
+        &["node4/1 removed: all others were done, so the run moved"],
+    )
+    .await;
     on.says(&["walk", "r"], &["r  running  round 2", "0 of 4", "init to running (node4/1 removed)"]).await;
 
     on.says(&["abort", "r", "enough of it"], &["r is aborted"]).await;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     demo::{self, Demo},
+    eventually,
     http::{self, Answer},
     registry::{Registry, connect},
 };
@@ -18,6 +19,7 @@ macro_rules! tests_on {
             flow: a_registry_that_is_down_is_named_in_time
             workers: a_buddy_covers_for_a_worker_that_was_killed
             workers: a_worker_that_dies_before_it_answers_loses_nothing
+            workers: a_worker_whose_connection_breaks_goes_on
             limits: what_takes_too_long_times_out_whoever_serves
             race: no_round_is_moved_twice_while_workers_and_connections_die
             rest: all_can_be_done_over_http
@@ -144,7 +146,16 @@ impl Server {
     /// Says that a machine has completed a state; returns what came of it.
     pub(crate) async fn complete(&self, run: &str, machine: &str, from: &str, to: &str) -> Value {
         let path = format!("/runs/{run}/nodes/{machine}");
-        let answer = self.does(200, "POST", &path, json!({ "current": from, "next": to })).await;
+        let completion = json!({ "current": from, "next": to });
+        let mut answer = None;
+        eventually("somebody is at work", async || {
+            let told = http::ask("POST", &self.url(&path), completion.clone()).await;
+            let status = answer.insert(told).status;
+            status != 503
+        })
+        .await;
+        let answer = answer.expect("somebody was at work");
+        assert_eq!(answer.status, 200, "{machine} {completion}: {answer:?}");
         answer.json()["completed"].clone()
     }
 

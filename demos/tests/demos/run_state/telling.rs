@@ -42,7 +42,14 @@ impl Way {
                 Source::Events(stream)
             }
         };
-        Listener { path: path.to_owned(), source, heard: Vec::new(), seqs: Vec::new(), is_gone: false, ended: false }
+        Listener {
+            path: path.to_owned(),
+            source,
+            heard: Vec::new(),
+            seqs: Vec::new(),
+            is_gone: false,
+            ended: false,
+        }
     }
 }
 
@@ -87,10 +94,12 @@ impl Listener {
         let deadline = Instant::now() + DEADLINE;
         while !condition(self) {
             assert!(!self.ended, "{}: it has ended before: {what}; heard {:#?}", self.path, self.heard);
-            match timeout_at(deadline, self.source.message()).await {
-                Ok(Some(message)) => self.take(&message),
-                Ok(None) => self.ended = true,
-                Err(_) => panic!("{}: not within {DEADLINE:?}: {what}; heard {:#?}", self.path, self.heard),
+            let Ok(message) = timeout_at(deadline, self.source.message()).await else {
+                panic!("{}: not within {DEADLINE:?}: {what}; heard {:#?}", self.path, self.heard);
+            };
+            match message {
+                Some(message) => self.take(&message),
+                None => self.ended = true,
             }
         }
     }
@@ -108,9 +117,11 @@ impl Listener {
             self.is_gone = true;
             return;
         }
-        let seq = message["seq"].as_u64().expect("each value has a number");
-        assert!(self.seqs.last().is_none_or(|last| *last < seq), "{seq} behind {:?}", self.seqs);
-        self.seqs.push(seq);
+        // What the registry has no number for has none.
+        if let Some(seq) = message["seq"].as_u64() {
+            assert!(self.seqs.last().is_none_or(|last| *last <= seq), "{seq} behind {:?}", self.seqs);
+            self.seqs.push(seq);
+        }
         self.heard.push(message["value"].clone());
     }
 }

@@ -60,7 +60,9 @@ pub(crate) async fn a_buddy_covers_for_a_worker_that_was_killed<R: Registry>() {
         grace.tell(&errand("r", task)).await;
     }
     grace.says(&reply("r", "node2/2", "counted")).await;
-    grace.says(&reply("r", "node1/2", "already")).await;
+    for (task, outcome) in [("node1/1", "counted"), ("node1/2", "counted"), ("node1/2", "already")] {
+        grace.says(&reply("r", task, outcome)).await;
+    }
     let said = grace.out();
     for task in ["node1/1", "node1/2", "node2/2"] {
         let (accepted, counted) = (reply("r", task, "accepted"), reply("r", task, "counted"));
@@ -123,4 +125,33 @@ pub(crate) async fn a_worker_that_dies_before_it_answers_loses_nothing<R: Regist
     assert_eq!(grace.ended().await.code(), Some(1));
     assert!(grace.log().contains("no errand: {}"), "{}", grace.log());
     assert_eq!(labels(&circle).await, [""; 0]);
+}
+
+pub(crate) async fn a_worker_whose_connection_breaks_goes_on<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let on = Commands::on(&registry);
+    let (runs, circle) = recipes(&registry).await;
+    let far = Proxy::start(registry.address()).unwrap();
+    let mut ada = worker(&Commands::at(R::locator_at(far.address())), &circle, "ada").await;
+    for n in 0..10 {
+        let id = format!("r{n}");
+        on.ok(&["create", &id, r#"{"a": [1]}"#]).await;
+        ada.tell(&errand(&id, "a/1")).await;
+        match n % 3 {
+            0 => far.cut().await,
+            1 => {
+                ada.says(&reply(&id, "a/1", "accepted")).await;
+                far.cut().await;
+            }
+            _ => {
+                far.refuse().await;
+                on.ok(&["list"]).await;
+                far.pass().await;
+            }
+        }
+        ada.says(&reply(&id, "a/1", "moved")).await;
+        assert_eq!(runs.run(&id).unwrap().status().await.unwrap().moves.len(), 1);
+    }
+    ada.hang_up();
+    assert!(ada.ended().await.success());
 }
