@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt, future::join_all};
 
 use super::{
     context::{Client, Context, key},
@@ -178,6 +178,24 @@ pub(super) async fn one_key_is_followed_alone(cx: &Context) {
     let modified = writer.commit(Txn::new().put(&one, "22")).await;
     let seen = until_alone(cx, &mut feed, &one, |entry| entry.is_some()).await;
     assert!(matches!(&seen[..], [KvChange::Put(entry)] if entry.modified == modified), "{seen:?}");
+}
+
+pub(super) async fn who_is_not_read_holds_up_nobody(cx: &Context) {
+    let client = cx.client().await;
+    let (one, range) = (key("a/b"), Range::Children(key("a")));
+    for round in ["1", "2", "3"] {
+        // Each has begun, and goes no further.
+        let (mut watch, mut scan) = (client.kv().watch(&range, None), client.kv().scan(&range));
+        let _ = (watch.next().now_or_never(), scan.as_mut().now_or_never());
+        let others = async {
+            client.commit(Txn::new().put(&one, round)).await;
+            assert_eq!(client.get(&one).await.map(|entry| entry.value), Some(round.into()));
+            let mut feed = cx.kv_feed(&client, &Range::Key(one.clone())).await;
+            feed.until("the put", |known| known.get(&one).is_some_and(|entry| entry.value == round)).await;
+        };
+        cx.within("the others", others).await;
+        drop((watch, scan));
+    }
 }
 
 pub(super) async fn one_key_is_taken_up_again_alone(cx: &Context) {

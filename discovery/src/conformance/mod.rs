@@ -12,6 +12,7 @@ mod kv;
 mod kv_watch;
 mod lease;
 mod peers;
+mod recipe;
 mod record;
 mod registrar;
 mod report;

@@ -4,8 +4,9 @@
 //! it checks. The tests that [`conformance_tests!`](crate::conformance_tests) writes come from here as well.
 
 use super::{
-    Check, Need, client, cloudname, fault, fetch, kv, kv_watch, lease, peers, record, registrar, resume,
-    watch,
+    Check, Need, client, cloudname, fault, fetch, kv, kv_watch, lease, peers,
+    recipe::{barrier, election, group, lock, run},
+    record, registrar, resume, watch,
 };
 
 /// Hands the list to another macro.
@@ -240,6 +241,8 @@ macro_rules! __conformance_checks {
                 "a resumed watch tells each change that was missed, in order";
             a_recreated_key_is_another_one [2] [Kv]
                 "a key that was deleted and created anew is told as such, watched or not";
+            who_is_not_read_holds_up_nobody [] [Kv]
+                "a watch or a scan that has begun and goes no further holds up nothing else of the same client";
             one_key_is_followed_alone [1 2] [Kv]
                 "a single key is followed from before it exists through all its lives, and no neighbour is told";
             one_key_is_taken_up_again_alone [1 2] [Kv]
@@ -320,6 +323,90 @@ macro_rules! __conformance_checks {
                 "twenty short outages amid writes leave every view equal to a fetch";
             compacted_during_an_outage [1] [Registrar Cut Compact]
                 "history that was forgotten during an outage is no obstacle";
+        }
+        election {
+            the_first_leads_and_the_next_one_follows [] [Leases Kv]
+                "one leads, all others can know, and the next one follows when it resigns";
+            leaders_are_told_in_order [] [Leases Kv]
+                "leaders and what they proclaim are told in order, and that nobody is left";
+            leaders_are_told_through_an_outage [] [Leases Kv Cut]
+                "who leads since an outage is told behind it";
+            who_is_cut_off_gives_up_before_the_next_leads [] [Leases Kv Cut]
+                "a leader that is cut off has given up before the next one leads";
+            who_is_expired_leads_no_more [] [Leases Kv Expire]
+                "a leader whose lease has ended is told, and proclaims nothing more";
+        }
+        lock {
+            what_is_counted_under_it_adds_up [] [Leases Kv]
+                "five clients count under a lock and nothing gets lost; tokens grow";
+            first_come_first_served [] [Leases Kv]
+                "clients get it in the order in which they came; who gives up is skipped";
+            what_is_not_free_is_not_tried [] [Leases Kv]
+                "trying gets what is free, and else stands in nobody's way";
+            who_is_cut_off_knows_before_the_next_one_has_it [] [Leases Kv Cut]
+                "a holder that is cut off has given up before the next one has it";
+            who_is_expired_is_told_and_writes_no_more [] [Leases Kv Expire]
+                "a holder whose lease has ended is told, and its late write is refused";
+            an_entry_that_is_removed_by_hand_is_lost [] [Leases Kv]
+                "a holder whose entry somebody removed is told, and the next one has it";
+            who_loses_the_place_in_the_queue_lines_up_again [] [Leases Kv Cut]
+                "whose lease ended while waiting lines up again";
+            short_outages_cost_nothing [] [Leases Kv Cut]
+                "outages shorter than the ttl leave the lock where it is";
+            who_does_not_go_on_holds_up_no_other [] [Leases Kv]
+                "an attempt that has begun and goes no further holds up no other lock of the same client";
+            nothing_is_left_when_all_have_gone [] [Leases Kv]
+                "released, dropped or given up: nothing is left in the store";
+        }
+        group {
+            each_looks_after_the_one_before [] [Leases Kv]
+                "members are in the order in which they joined, each with the one before as its buddy";
+            those_who_join_at_once_form_one_circle [] [Leases Kv]
+                "six clients that join at once are in one circle";
+            two_neighbours_who_die_are_covered_for_once_each [] [Leases Kv]
+                "who dies is covered for by the one behind, exactly once";
+            settled_with_its_effects_or_not_at_all [] [Leases Kv]
+                "what was in hand is handed over, and the effects of covering are one step with it";
+            who_is_cut_off_is_covered_for_once [] [Leases Kv Cut]
+                "a member that is cut off knows that it is dead before it is covered for";
+            a_newcomer_covers_for_all_who_have_died [] [Leases Kv Expire]
+                "where all have died, whoever joins next covers for each of them";
+            who_dies_while_covering_is_covered_for [] [Leases Kv]
+                "a departure that was not settled passes to the next one, who alone can settle it";
+            leaving_with_empty_hands_is_no_departure [] [Leases Kv]
+                "who leaves with empty hands is not covered for; nothing is left when all have";
+        }
+        barrier {
+            nobody_begins_before_the_last_is_there [] [Leases Kv]
+                "all are let in when the last has come; who gave up does not count";
+            nobody_goes_on_before_the_last_has_left [] [Leases Kv]
+                "leaving waits for all who were let in together";
+            rounds_follow_each_other [] [Leases Kv]
+                "the same parties use it again and again, at once";
+            who_is_cut_off_inside_is_not_waited_for [] [Leases Kv Cut]
+                "a party that is cut off counts as gone, and knows, when its lease is over";
+        }
+        run {
+            of_many_who_complete_the_last_task_one_moves_it [] [Leases Kv]
+                "six clients complete the last tasks at once: exactly one moves it, round after round";
+            a_task_is_completed_once [] [Leases Kv]
+                "completing again changes nothing, whoever does, also behind the move";
+            tasks_come_and_go_while_it_moves [] [Leases Kv]
+                "a task added amid a move is waited for, or one of the next round";
+            where_there_is_a_choice_one_decides_for_all [] [Leases Kv]
+                "of clients that choose different states at once one decides";
+            it_is_ended_from_outside_once [] [Leases Kv]
+                "of clients that end it at once one does, and nothing follows";
+            a_round_that_takes_too_long_is_ended_once [] [Leases Kv]
+                "three supervisors end a round that takes too long, once and not before";
+            whoever_watches_sees_it_move [] [Leases Kv Cut]
+                "tasks, moves, what an outage hid, and the end are told in order";
+            a_deleted_one_leaves_nothing [] [Leases Kv]
+                "a run that is deleted while others work on it leaves nothing, and can be created anew";
+            completed_during_an_outage_is_counted_behind_it [] [Leases Kv Cut]
+                "a completion waits for an outage to be over, and counts once";
+            a_flapping_line_makes_nobody_count_twice [] [Leases Kv Cut]
+                "completions over a line that comes and goes move it once a round";
         }
         cloudname {
             lease_creation_null_values [] [Leases Kv]

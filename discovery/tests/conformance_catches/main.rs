@@ -203,15 +203,22 @@ defects! {
         "kv::of_many_creators_one_wins",
         "cloudname::permanent_lease_creation",
         "cloudname::ensure_closed_leases_are_propagated_to_owners",
+        "lock::who_is_expired_is_told_and_writes_no_more",
+        "election::who_is_expired_leads_no_more",
+        "group::settled_with_its_effects_or_not_at_all",
     ];
     a_transaction_in_pieces: AppliesPiecemeal by [
         "kv::a_transaction_is_all_or_nothing",
         "kv_watch::transactions_are_told_whole",
+        "group::settled_with_its_effects_or_not_at_all",
+        "group::who_dies_while_covering_is_covered_for",
     ];
     a_lease_that_never_ends: RenewsByItself by [
         "lease::a_neglected_lease_ends",
         "lease::a_client_that_is_gone_leaves_nothing",
         "client::a_detached_one_ends_with_its_lease",
+        "lock::who_is_cut_off_knows_before_the_next_one_has_it",
+        "barrier::who_is_cut_off_inside_is_not_waited_for",
     ];
     a_lost_lease_that_is_renewed: RenewsTheDead by [
         "lease::a_lost_lease_is_lost_for_good",

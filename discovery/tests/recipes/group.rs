@@ -10,7 +10,7 @@ use discovery::{
 use futures_util::{StreamExt, future::join_all};
 use tokio::{task::JoinSet, time};
 
-use super::support::{Client, MOMENT, TTL, entries, for_seeds, key, name, nothing_left, pending, within};
+use super::support::{Client, MOMENT, TTL, entries, for_seeds, key, nothing_left, pending, within};
 
 /// Waits for a buddy to be told.
 pub(crate) async fn buddy(member: &mut Membership) -> Option<String> {
@@ -315,7 +315,7 @@ async fn a_buddy_without_a_record_is_told_when_it_is_named() {
     use discovery::{Backend, kv::Txn};
     let mem = Mem::new();
     let (_clients, mut members) = members(&mem, 2).await;
-    let record = key(&format!("_groups/{}/record/{}", name().path(), members[0].id()));
+    let record = key(&members[0].duties_key().unwrap().as_str().replace("duties", "record"));
     assert!(mem.kv().unwrap().get(&record).await.unwrap().is_some());
     mem.kv().unwrap().commit(Txn::new().delete(&record)).await.unwrap();
     let error = within(TTL, "told", members[1].next()).await.unwrap_err();

@@ -215,9 +215,10 @@ async fn a_store_that_is_out_of_reach_is_waited_for() {
     time::sleep(10 * TTL).await;
     assert!(!waiter.is_finished() && !trying.is_finished());
     client.fault.heal();
+    // Either may be the first; the one who tries gives it back then.
+    drop(within(TTL, "tried", trying).await.unwrap().unwrap());
     let held = within(TTL, "acquired", waiter).await.unwrap();
-    let tried = within(TTL, "tried", trying).await.unwrap().unwrap();
-    assert!(tried.is_none() || !held.fence().is_valid(), "{tried:?} beside {held:?}");
+    assert!(held.fence().is_valid());
 }
 
 #[tokio::test(start_paused = true)]
