@@ -1,6 +1,7 @@
 //! What the benchmarks share: sample services, the ratio between two measured functions, and [the
 //! workloads](workloads) that are measured beside raw clients.
 
+pub mod turns;
 pub mod workloads;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
@@ -40,14 +41,15 @@ pub fn snapshot(n: u64) -> Snapshot {
 /// estimates of the median.
 pub fn print_ratio(group: &str, raw: &str, ours: &str) {
     match (median(group, raw), median(group, ours)) {
-        (Some(floor), Some(own)) => println!(
-            "ratio {group:<40} {raw}: {:>12}  {ours}: {:>12}  {:.2}x\n",
-            time(floor),
-            time(own),
-            own / floor
-        ),
+        (Some(floor), Some(own)) => print_ratio_of(group, (raw, floor), (ours, own)),
         _ => println!("ratio {group}: not measured in this run\n"),
     }
+}
+
+/// The same of medians at hand, in nanoseconds.
+fn print_ratio_of(group: &str, (raw, floor): (&str, f64), (ours, own): (&str, f64)) {
+    let ratio = own / floor;
+    println!("ratio {group:<40} {raw}: {:>12}  {ours}: {:>12}  {ratio:.2}x\n", time(floor), time(own));
 }
 
 /// How long single rounds took, for what a median does not tell.
@@ -64,17 +66,38 @@ impl Rounds {
         self.0[before..].iter().sum()
     }
 
-    /// Prints the median and the slowest hundredth of one side of a criterion group.
+    /// Adds a round that took so long.
+    pub fn push(&mut self, took: Duration) {
+        self.0.push(took);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The median, in nanoseconds; `None` if there were none.
+    #[allow(clippy::cast_precision_loss, reason = "no round takes weeks")]
+    pub fn median(&mut self) -> Option<f64> {
+        self.at(50).map(|round| round.as_nanos() as f64)
+    }
+
+    /// Prints the median and the slowest hundredth of one side of a group.
     pub fn print(mut self, group: &str, side: &str) {
-        self.0.sort_unstable();
-        let at = |hundredths: usize| {
-            let round: &Duration = self.0.get(self.0.len() * hundredths / 100)?;
-            Some(format!("{:.2} ms", round.as_secs_f64() * 1e3))
-        };
-        if let (Some(p50), Some(p99)) = (at(50), at(99)) {
+        let p50 = self.at(50).map(ms);
+        if let (Some(p50), Some(p99)) = (p50, self.at(99).map(ms)) {
             println!("rounds {group:<39} {side}: p50 {p50:>9}  p99 {p99:>9}  of {}", self.0.len());
         }
     }
+
+    fn at(&mut self, hundredths: usize) -> Option<Duration> {
+        self.0.sort_unstable();
+        self.0.get(self.0.len() * hundredths / 100).copied()
+    }
+}
+
+fn ms(round: Duration) -> String {
+    format!("{:.2} ms", round.as_secs_f64() * 1e3)
 }
 
 /// The median that criterion last wrote down, in nanoseconds.
