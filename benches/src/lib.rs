@@ -49,7 +49,8 @@ pub fn print_ratio(group: &str, raw: &str, ours: &str) {
 /// The same of medians at hand, in nanoseconds.
 fn print_ratio_of(group: &str, (raw, floor): (&str, f64), (ours, own): (&str, f64)) {
     let ratio = own / floor;
-    println!("ratio {group:<40} {raw}: {:>12}  {ours}: {:>12}  {ratio:.2}x\n", time(floor), time(own));
+    let digits = if ratio < 0.1 { 4 } else { 2 };
+    println!("ratio {group:<40} {raw}: {:>12}  {ours}: {:>12}  {ratio:.digits$}x\n", time(floor), time(own));
 }
 
 /// How long single rounds took, for what a median does not tell.

@@ -1,7 +1,7 @@
 //! What is asked of a backend, counted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,16 +15,12 @@ use discovery::{
 };
 use futures_util::StreamExt;
 
-/// How often what was asked, over some rounds; clones count together. What watches deliver counts as `item`. Renewals do
-/// not count: they come with time.
+/// How often what was asked; clones count together. What watches deliver counts as `item`. Renewals do not count: they come
+/// with time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Calls(Arc<Mutex<Counts>>);
 
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    rounds: usize,
-    of: BTreeMap<&'static str, usize>,
-}
+type Counts = BTreeMap<&'static str, usize>;
 
 impl Calls {
     /// Everything since the last time.
@@ -32,29 +28,38 @@ impl Calls {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds a round.
-    pub(crate) fn add(&self, round: &Counts) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.rounds += 1;
-        for (operation, count) in &round.of {
-            *counts.of.entry(operation).or_default() += count;
-        }
+    /// How much that is by now.
+    pub(crate) fn all(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
     fn count(&self, operation: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).of.entry(operation).or_default() += 1;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
     }
 }
 
-/// The average of a round.
-impl fmt::Display for Calls {
-    #[allow(clippy::cast_precision_loss, reason = "nobody asks so often")]
+/// What single rounds took.
+#[derive(Debug, Default)]
+pub(crate) struct Costs(Vec<Counts>);
+
+impl Costs {
+    pub(crate) fn add(&mut self, round: Counts) {
+        self.0.push(round);
+    }
+}
+
+/// The median of the rounds, and the worst if that is another.
+impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { rounds, of } = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let average = |count: usize| count as f64 / (*rounds).max(1) as f64;
-        let calls = of.iter().filter(|(operation, _)| **operation != "item").map(|(_, count)| count).sum();
-        write!(f, "{:.2} calls a round:", average(calls))?;
-        of.iter().try_for_each(|(operation, count)| write!(f, " {operation} {:.2}", average(*count)))
+        let operations: BTreeSet<_> = self.0.iter().flat_map(BTreeMap::keys).collect();
+        operations.into_iter().try_for_each(|operation| {
+            let counts = self.0.iter().map(|round| round.get(operation).copied().unwrap_or_default());
+            let mut counts: Vec<_> = counts.collect();
+            counts.sort_unstable();
+            let (median, most) = (counts[counts.len() / 2], counts[counts.len() - 1]);
+            write!(f, " {operation} {median}")?;
+            if most == median { Ok(()) } else { write!(f, " (once {most})") }
+        })
     }
 }
 

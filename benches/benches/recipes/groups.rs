@@ -12,15 +12,10 @@ use discovery::{
     recipe::{Group, Membership, News},
 };
 use discovery_benches::turns::{Turns, is_wanted};
-use tokio::{
-    runtime::Runtime,
-    sync::mpsc,
-    task::AbortHandle,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Runtime, sync::mpsc, task::AbortHandle, time::sleep};
 
 use crate::{
-    calls::Calls,
+    calls::{Calls, Costs},
     registry::{Kind, Registry},
 };
 
@@ -59,7 +54,7 @@ async fn departures(registry: &Registry, group: String) {
     let name = turns.name().to_owned();
     turns.finish(SIZES[1].1);
     for (party, (size, _)) in parties.iter().zip(SIZES) {
-        println!("calls {name:<40} of {size}: {}", party.costs);
+        println!("calls {name:<40} of {size}:{}", party.costs);
     }
     println!();
 }
@@ -68,7 +63,7 @@ async fn departures(registry: &Registry, group: String) {
 struct Party {
     group: Group,
     calls: Calls,
-    costs: Calls,
+    costs: Costs,
     members: Vec<(String, AbortHandle)>,
     /// Who was covered for, and when that was settled; an empty name is a new buddy.
     report: mpsc::UnboundedSender<(String, Instant)>,
@@ -77,7 +72,7 @@ struct Party {
 
 impl Party {
     async fn gather(process: Discovery, size: usize) -> Self {
-        let (calls, costs) = (Calls::default(), Calls::default());
+        let (calls, costs) = (Calls::default(), Costs::default());
         let process = process.layer(calls.clone());
         let name = format!("eu1/prod/group{size}").parse().expect("a valid name");
         let group = process.group(&name).expect("a store with leases").ttl(TTL);
@@ -111,7 +106,7 @@ impl Party {
             }
         };
         self.settle().await;
-        self.costs.add(&self.calls.take());
+        self.costs.add(self.calls.take());
         self.admit("newcomer").await;
         self.settle().await;
         settled.duration_since(began)
@@ -119,8 +114,12 @@ impl Party {
 
     /// Waits until nothing happens any more.
     async fn settle(&mut self) {
-        while timeout(SETTLE, self.reports.recv()).await.is_ok() {}
-        sleep(SETTLE).await;
+        let mut calls = None;
+        while calls != Some(self.calls.all()) {
+            calls = Some(self.calls.all());
+            sleep(SETTLE).await;
+        }
+        while self.reports.try_recv().is_ok() {}
     }
 }
 

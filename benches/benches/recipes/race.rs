@@ -80,20 +80,21 @@ where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let start = Arc::new(Barrier::new(workers.len() + 1));
+    let start = Arc::new(Barrier::new(workers.len()));
     let tasks = workers.iter().cloned().enumerate().map(|(n, worker)| {
         let (work, start) = (work(worker, n), start.clone());
         tokio::spawn(async move {
             start.wait().await;
-            work.await
+            let began = Instant::now();
+            (began, work.await, Instant::now())
         })
     });
     let tasks: Vec<_> = tasks.collect();
-    start.wait().await;
-    let began = Instant::now();
-    let outcomes = join_all(tasks).await;
-    let took = began.elapsed();
-    (took, outcomes.into_iter().map(|outcome| outcome.expect("it does not panic")).collect())
+    let work: Vec<_> =
+        join_all(tasks).await.into_iter().map(|work| work.expect("it does not panic")).collect();
+    let (began, ended) = (work.iter().map(|work| work.0).min(), work.iter().map(|work| work.2).max());
+    let took = began.zip(ended).map(|(began, ended)| ended - began).unwrap_or_default();
+    (took, work.into_iter().map(|work| work.1).collect())
 }
 
 /// The original, which mostly breaks: each round has a run of its own.

@@ -108,7 +108,11 @@ async fn receive(mut socket: Socket, seen: &mut Option<u64>, until: Option<&str>
 
 /// Somebody is there, who is just coming or going.
 fn is_broken_off(error: &tungstenite::Error) -> bool {
-    matches!(error, tungstenite::Error::Protocol(_))
+    match error {
+        tungstenite::Error::Protocol(_) => true,
+        tungstenite::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        _ => false,
+    }
 }
 
 fn is_passing(error: &tungstenite::Error) -> bool {

@@ -21,7 +21,6 @@ macro_rules! tests_on {
             workers: a_worker_that_dies_before_it_answers_loses_nothing
             workers: a_worker_whose_connection_breaks_goes_on
             limits: what_takes_too_long_times_out_whoever_serves
-            race: no_round_is_moved_twice_while_workers_and_connections_die
             rest: all_can_be_done_over_http
             push: what_is_followed_is_heard_with_numbers_and_resumed
             push: who_follows_hears_on_behind_an_outage_of_the_registry

@@ -76,7 +76,7 @@ pub(crate) async fn a_buddy_covers_for_a_worker_that_was_killed<R: Registry>() {
     }
 
     // It has to look before it can do it, and it will not live to hear what it sees.
-    far.delay(Duration::ZERO, Duration::from_millis(600)).await;
+    far.delay(Duration::ZERO, Duration::from_millis(300)).await;
     ada.tell(&errand("r", "node1/4")).await;
     ada.says(&reply("r", "node1/4", "accepted")).await;
     ada.signal(Signal::KILL);
