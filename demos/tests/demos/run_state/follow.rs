@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::{
     demo::{self, Demo},
     registry::Registry,
-    run_state::processes::{Commands, Server},
+    run_state::{
+        processes::{Commands, Server},
+        telling::Way,
+    },
 };
 
 pub(crate) async fn a_follower_comes_back_to_another_server_and_repeats_nothing<R: Registry>() {
@@ -60,14 +63,18 @@ async fn what_cannot_be_followed_ends_with_the_reason() {
 
     server.create("r", json!({ "a": [1] })).await;
     let mut whole = Demo::spawn(["run-state", "follow", &server.url("/runs/r/state")]);
-    let mut newer = Demo::spawn(["run-state", "follow", "runs/r/state", "--server", &address]);
-    for follower in [&mut whole, &mut newer] {
-        follower.says("Received 'init'").await;
-    }
+    whole.says("Received 'init'").await;
+    let mut state = Way::Socket.follow(&server, "/runs/r/state").await;
+    state.until_value("init").await;
+    let seen = state.seq().to_string();
+    let mut newer =
+        Demo::spawn(["run-state", "follow", "runs/r/state", "--after", &seen, "--server", &address]);
+    newer.says("Receiving...").await;
     assert_eq!(server.complete("r", "a/1", "init", "provisioning").await, "moved");
     for follower in [&mut whole, &mut newer] {
         follower.says("Received 'provisioning'").await;
     }
+    assert_eq!(newer.out(), "Receiving...\nReceived 'provisioning'\n");
     server.does(204, "DELETE", "/runs/r", Value::Null).await;
     for follower in [&mut whole, &mut newer] {
         assert_eq!(follower.ended().await.code(), Some(1));

@@ -11,7 +11,7 @@ use crate::{
     registry::Registry,
     run_state::{
         processes::{Commands, Server},
-        telling::Way,
+        telling::{Listener, Way},
     },
 };
 
@@ -170,43 +170,60 @@ async fn the_last_value_is_never_missed() {
     }
 }
 
+/// A run may be written without a move: as soon as somebody has chosen what follows.
 #[tokio::test]
-async fn who_comes_back_with_a_number_hears_all_that_is_newer() {
+async fn a_state_is_told_once_a_move() {
     let server = Server::on_memory().await;
+    server.create("r", json!({ "a": [1, 2] })).await;
     for way in Way::BOTH {
-        let mut runs = way.follow(&server, "/runs").await;
-        let mut log = way.follow(&server, "/log").await;
-        let mut circle = way.follow(&server, "/circle").await;
-        for n in 0..5 {
-            let id = format!("{way:?}-{n}").to_lowercase();
-            server.create(&id, json!({ "a": [1] })).await;
-            runs.until("the run", |runs| runs.value().get(&id).is_some()).await;
+        let mut state = way.follow(&server, "/runs/r/state").await;
+        state.until("the initial value", |state| !state.heard.is_empty()).await;
+        let row: &[&str] = match way {
+            Way::Socket => &["init", "provisioning", "executing", "sending-report", "ready", "provisioning"],
+            Way::Events => {
+                &["provisioning", "executing", "sending-report", "ready", "finalizing", "terminated"]
+            }
+        };
+        for step in row.windows(2) {
+            let seen = state.seq();
+            server.complete("r", "a/1", step[0], step[1]).await;
+            let mut resumed = way.resume(&server, "/runs/r/state", Some(seen)).await;
+            server.complete("r", "a/2", step[0], step[1]).await;
+            for listener in [&mut state, &mut resumed] {
+                listener.until_value(step[1]).await;
+            }
+            assert_eq!(resumed.heard, [step[1]]);
         }
+        assert_eq!(state.heard, row);
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_misses_nothing() {
+    let server = Server::on_memory().await;
+    let three = |circle: &Listener| circle.value().as_array().is_some_and(|all| all.len() == 3);
+    for way in Way::BOTH {
+        let mut log = way.follow(&server, "/log").await;
         log.until("what ada says", |log| log.heard.iter().any(|word| word["worker"] == "ada")).await;
-        circle
-            .until("three workers", |circle| circle.value().as_array().is_some_and(|all| all.len() == 3))
-            .await;
+        let mut circle = way.follow(&server, "/circle").await;
+        circle.until("three workers", three).await;
+        // They have no numbers: what is there is told anew, whatever the client says that it has seen.
+        for after in [None, Some(1), Some(u64::MAX)] {
+            let mut runs = way.resume(&server, "/runs", after).await;
+            runs.until("what there is", |runs| runs.value().get("run-1235").is_some()).await;
+            let id = format!("{way:?}-{}", after.unwrap_or_default() % 10).to_lowercase();
+            server.create(&id, json!({ "a": [1] })).await;
+            runs.until("a new one", |runs| runs.value().get(&id).is_some()).await;
+            let mut circle = way.resume(&server, "/circle", after).await;
+            circle.until("three workers", three).await;
+        }
 
-        let mut runs = way.resume(&server, "/runs", None).await;
-        let id = format!("{way:?}-last").to_lowercase();
-        server.create(&id, json!({ "a": [1] })).await;
-        runs.until("the run", |runs| runs.value().get(&id).is_some()).await;
-
-        let mut circle = way.resume(&server, "/circle", None).await;
-        let mut log = way.resume(&server, "/log", Some(log.seq())).await;
+        let mut later = way.resume(&server, "/log", Some(log.seq())).await;
         server.does(204, "POST", "/workers/ada/kill", Value::Null).await;
-        log.until("what happens to ada", |log| log.heard.iter().any(|word| word["text"] == "killed")).await;
-        circle
-            .until("what happens to ada", |circle| {
-                circle
-                    .value()
-                    .as_array()
-                    .is_some_and(|all| all.len() == 2 || all.iter().any(|seat| seat["alive"] == false))
-            })
-            .await;
-        circle
-            .until("ada is back", |circle| circle.value().as_array().is_some_and(|all| all.len() == 3))
-            .await;
+        later.until("what happens to ada", |log| log.heard.iter().any(|word| word["text"] == "killed")).await;
+        assert_eq!(later.heard[0]["text"], "killed", "nothing twice");
+        circle.until("a seat less", |circle| !three(circle)).await;
+        circle.until("ada is back", three).await;
     }
 }
 

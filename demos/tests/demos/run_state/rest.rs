@@ -184,7 +184,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() {
     ] {
         server.refuses(status, method, path, body, reason).await;
     }
-    for (headers, body) in [("", "}{"), ("", "\u{0}"), (FORM, "worth=1"), (FORM, "value=%FF"), (FORM, "")] {
+    for (headers, body) in [("", "}{"), ("", "\u{0}"), (FORM, "worth=1"), (FORM, "")] {
         let answer = http::request("PUT", &server.url("/runs/r/nodes/a/1/p1"), headers, body).await;
         assert_eq!(answer.status, 400, "{body:?}: {answer:?}");
         assert!(answer.json()["error"].is_string());

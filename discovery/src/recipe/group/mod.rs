@@ -86,7 +86,7 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`LeaseLost`](ErrorKind::LeaseLost) if that took too long; what the backend refuses.
+    /// [`LeaseLost`](crate::ErrorKind::LeaseLost) if that took too long; what the backend refuses.
     ///
     /// # Cancel safety
     ///
@@ -99,7 +99,7 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](ErrorKind::Corrupt) if the circle does not close; what the backend refuses.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the circle does not close; what the backend refuses.
     ///
     /// # Cancel safety
     ///
