@@ -28,9 +28,14 @@ impl Calls {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How much that is by now.
-    pub(crate) fn all(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    /// How many reads and writes that are by now, without what watches do.
+    pub(crate) fn reads_and_writes(&self) -> usize {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts
+            .iter()
+            .filter(|(operation, _)| !["item", "watch"].contains(operation))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     fn count(&self, operation: &'static str) {
