@@ -9,7 +9,7 @@ use discovery::{
     kv::{Key, Range},
     layer::{Fault, Odds},
     mem::Mem,
-    recipe::{Completed, Run, Runs, Table},
+    recipe::{Completed, Plan, Run, Runs, Table},
 };
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use proptest::prelude::*;
@@ -94,8 +94,8 @@ async fn tasks_come_and_go_while_it_runs() {
     assert!(run.add("c").await.unwrap());
     assert!(!run.add("c").await.unwrap());
     assert_eq!(run.complete("b", "init", "running").await.unwrap(), Completed::Counted);
-    assert_eq!(run.remove("c").await.unwrap(), (true, Completed::Moved), "all others were done");
-    assert_eq!(run.remove("c").await.unwrap(), (false, Completed::Counted));
+    assert_eq!(run.remove("c").await.unwrap(), Some(Completed::Moved), "all others were done");
+    assert_eq!(run.remove("c").await.unwrap(), None);
     assert_eq!(run.status().await.unwrap().state, "running");
     // A task that was done counts no more when it comes again.
     run.complete("a", "running", "ready").await.unwrap();
@@ -107,7 +107,7 @@ async fn tasks_come_and_go_while_it_runs() {
 #[tokio::test(start_paused = true)]
 async fn a_run_without_tasks_waits_for_some() {
     let run = run(&Mem::new(), &["a"]).await;
-    assert_eq!(run.remove("a").await.unwrap(), (true, Completed::Counted));
+    assert_eq!(run.remove("a").await.unwrap(), Some(Completed::Counted));
     assert_eq!(run.status().await.unwrap().state, "init");
     run.add("b").await.unwrap();
     assert_eq!(run.complete("b", "init", "running").await.unwrap(), Completed::Moved);
@@ -193,11 +193,143 @@ async fn a_deletion_that_was_broken_off_is_ended_by_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_creation_that_was_broken_off_is_seen_by_nobody_and_in_nobodys_way() {
+    let mem = Mem::new();
+    let fault = Fault::new();
+    let tasks: Vec<_> = (0..8000).map(|n| format!("node/{n}")).collect();
+    let broken = Discovery::new(mem.clone()).layer(fault.clone()).runs(&name()).unwrap();
+    fault.delay(Duration::from_secs(1));
+    // The hidden record, one step or two, and then it ends.
+    let ended =
+        time::timeout(Duration::from_millis(2500), broken.create("one", &table(), tasks.clone())).await;
+    assert!(ended.is_err());
+    assert_ne!(keys(&mem).await, [""; 0]);
+    assert!(runs(&mem).list().await.unwrap().is_empty());
+    let run = runs(&mem).run("one").unwrap();
+    assert_eq!(run.status().await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(run.complete("node/1", "init", "running").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(run.statuses().next().await.is_none());
+    assert!(run.watch().next().await.is_none());
+    runs(&mem).create("one", &table(), ["a"]).await.unwrap();
+    assert_eq!(run.missing().await.unwrap(), ["a"]);
+    run.delete().await.unwrap();
+    assert_eq!(keys(&mem).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_who_create_a_long_run_one_does_and_it_is_whole() {
+    let mem = Mem::new();
+    let tasks: Vec<_> = (0..8000).map(|n| format!("node/{n}")).collect();
+    for round in 0..10 {
+        let creations = (0..4).map(|_| {
+            let (runs, tasks) = (runs(&mem), tasks.clone());
+            async move { runs.create("one", &table(), tasks).await }
+        });
+        let created = join_all(creations).await;
+        let won = created.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(won, 1, "round {round}: {created:#?}");
+        for error in created.into_iter().filter_map(Result::err) {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        }
+        let run = runs(&mem).run("one").unwrap();
+        assert_eq!(run.missing().await.unwrap().len(), tasks.len());
+        run.delete().await.unwrap();
+        assert_eq!(keys(&mem).await, [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_plan_has_is_there_with_the_run() {
+    let mem = Mem::new();
+    let mut plan = Plan::new(&table(), ["a"]).unwrap().limit(Duration::from_secs(30), "timed out").unwrap();
+    for n in 0..500 {
+        plan = plan.data(&format!("p/{n}"), "x".repeat(1000)).unwrap();
+    }
+    assert_eq!(plan.clone().data("/", "1").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(plan.clone().limit(Duration::ZERO, "done").unwrap_err().kind(), ErrorKind::Invalid);
+    let mut list = runs(&mem).watch();
+    assert!(list.next().await.unwrap().unwrap().is_empty());
+    let kv = Discovery::new(mem.clone()).kv().unwrap();
+    let run = tokio::spawn({
+        let runs = runs(&mem);
+        async move { runs.create_as("one", plan).await }
+    });
+    assert_eq!(list.next().await.unwrap().unwrap().len(), 1);
+    let run = run.await.unwrap().unwrap();
+    let scan = kv.scan(&Range::Children(run.data_key("p").unwrap())).await.unwrap();
+    assert_eq!(scan.entries.len(), 500);
+    run.supervise().await.unwrap();
+    assert_eq!(run.status().await.unwrap().state, "timed out");
+}
+
+/// A new life may be seen without the end of the old one.
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_a_run_that_was_deleted_and_created_anew_is_told_of_the_end() {
+    let mem = Mem::new();
+    let run = run(&mem, &["a", "b"]).await;
+    let (mut statuses, mut pictures) = (run.statuses(), run.watch());
+    let before = statuses.next().await.unwrap().unwrap();
+    pictures.next().await.unwrap().unwrap();
+    let fault = Fault::new();
+    let distant = Discovery::new(mem.clone()).layer(fault.clone()).runs(&name()).unwrap().run("one").unwrap();
+    let (mut late, mut late_pictures) = (distant.statuses(), distant.watch());
+    late.next().await.unwrap().unwrap();
+    late_pictures.next().await.unwrap().unwrap();
+    fault.partition();
+    run.delete().await.unwrap();
+    let after = runs(&mem).create("one", &table(), ["a", "b"]).await.unwrap().status().await.unwrap();
+    assert!(after.version > before.version && after.round == before.round);
+    fault.heal();
+    assert!(statuses.next().await.is_none() && pictures.next().await.is_none());
+    assert!(late.next().await.is_none() && late_pictures.next().await.is_none());
+}
+
+/// Who creates, completes and deletes at the same time is told that there is such a run, or none; never that it is broken.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_comes_and_goes_is_never_taken_for_broken() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mem = Mem::new();
+        let mut lives = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let mut random = random.fork();
+            let fault = Fault::new();
+            fault.delay(Duration::from_micros(random.u64(..900)));
+            let runs = Discovery::new(mem.clone()).layer(fault).runs(&name()).unwrap();
+            lives.spawn(async move {
+                let run = runs.run("one").unwrap();
+                for _ in 0..10 {
+                    let outcome = match random.u8(..6) {
+                        0 | 1 => {
+                            let tasks = (0..random.usize(1..200)).map(|n| n.to_string());
+                            runs.create("one", &table(), tasks).await.map(drop)
+                        }
+                        2 => run.delete().await.map(drop),
+                        3 => run.complete(&random.u8(..200).to_string(), "init", "running").await.map(drop),
+                        4 => run.picture().await.map(drop),
+                        _ => run.remove(&random.u8(..200).to_string()).await.map(drop),
+                    };
+                    if let Err(error) = outcome {
+                        assert!(
+                            matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound),
+                            "seed {seed}: {error}"
+                        );
+                    }
+                }
+            });
+        }
+        lives.join_all().await;
+        runs(&mem).run("one").unwrap().delete().await.unwrap();
+        assert_eq!(keys(&mem).await, [""; 0], "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn followers_see_it_move_and_end() {
     let mem = Mem::new();
     let run = run(&mem, &["a", "b"]).await;
     let mut statuses = run.statuses();
-    let mut pictures = run.watch().unwrap();
+    let mut pictures = run.watch();
     assert_eq!(statuses.next().await.unwrap().unwrap().state, "init");
     assert_eq!(pictures.next().await.unwrap().unwrap().missing().count(), 2);
     run.complete("a", "init", "running").await.unwrap();

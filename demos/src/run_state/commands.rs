@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, bail};
 use discovery::{
     ErrorKind,
-    recipe::{Completed, Picture, Run, RunStatus},
+    recipe::{Completed, Picture, Plan, Run, RunStatus},
 };
 use futures_util::TryStreamExt;
 use tokio::time;
@@ -62,26 +62,29 @@ fn find(registry: &Registry, run: &str) -> anyhow::Result<Run> {
 
 async fn create(registry: &Registry, args: &CreateArgs) -> anyhow::Result<()> {
     say("Creating nodes...");
-    let run = create_run(registry, args).await?;
+    let run = create_run(registry, &args.run, plan(args)?).await?;
     say(format_args!("Done!  {FAINT}{} is in state {}{FAINT:#}", run.id(), run.status().await?.state));
     Ok(())
 }
 
-/// Also what the REST interface does.
-pub(super) async fn create_run(registry: &Registry, args: &CreateArgs) -> anyhow::Result<Run> {
+/// What a run begins with; the REST interface has more to add.
+pub(super) fn plan(args: &CreateArgs) -> discovery::Result<Plan> {
     let table = if args.states.is_empty() { machine::slipstream() } else { machine::in_a_row(&args.states) };
-    let tasks = args.topology.machines().map(|machine| machine.to_string());
-    let created = machine::runs(registry)?.create(&args.run, &table, tasks).await;
-    let run = match created {
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            return Err(anyhow::Error::new(error).context(format!("Run already exists! ({})", args.run)));
-        }
-        created => created?,
-    };
-    if let Some(limit) = args.limit {
-        run.limit(limit, machine::TIMED_OUT).await?;
+    let plan = Plan::new(&table, args.topology.machines().map(|machine| machine.to_string()))?;
+    match args.limit {
+        Some(limit) => plan.limit(limit, machine::TIMED_OUT),
+        None => Ok(plan),
     }
-    Ok(run)
+}
+
+/// Also what the REST interface does.
+pub(super) async fn create_run(registry: &Registry, id: &str, plan: Plan) -> anyhow::Result<Run> {
+    match machine::runs(registry)?.create_as(id, plan).await {
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            Err(anyhow::Error::new(error).context(format!("Run already exists! ({id})")))
+        }
+        created => Ok(created?),
+    }
 }
 
 async fn list(registry: &Registry) -> anyhow::Result<()> {
@@ -194,10 +197,12 @@ async fn scale(registry: &Registry, args: &ScaleArgs) -> anyhow::Result<()> {
         say(format_args!("{machine} {}", if is_new { "added" } else { "was there already" }));
     }
     for machine in &args.remove {
-        let (was_there, completed) = run.remove(&machine.to_string()).await?;
-        let moved =
-            if completed == Completed::Moved { ": all others were done, so the run moved" } else { "" };
-        say(format_args!("{machine} {}{moved}", if was_there { "removed" } else { "was not there" }));
+        let outcome = match run.remove(&machine.to_string()).await? {
+            Some(Completed::Moved) => "removed: all others were done, so the run moved",
+            Some(_) => "removed",
+            None => "was not there",
+        };
+        say(format_args!("{machine} {outcome}"));
     }
     say("Done!");
     Ok(())

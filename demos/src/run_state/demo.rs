@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{Common, CreateArgs, DemoArgs},
-    commands::create_run,
+    commands::{create_run, plan},
     crew::{Crew, Fate},
     machine,
     serve::Service,
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let service = Service::new(registry, crew.clone())?;
 
     let order = CreateArgs { run: RUN.into(), topology, states: Vec::new(), limit: Some(pace * LIMIT) };
-    let run = match create_run(registry, &order).await {
+    let run = match create_run(registry, &order.run, plan(&order)?).await {
         Err(error) if is_conflict(&error) => machine::runs(registry)?.run(RUN)?,
         created => created?,
     };
@@ -71,7 +71,7 @@ fn is_conflict(error: &anyhow::Error) -> bool {
 
 /// Plays the machines of a run, round by round, until the run is over, and then goes on for as long as it is polled.
 async fn play(run: &Run, crew: &Arc<Crew>, pace: Duration) -> anyhow::Result<()> {
-    let mut pictures = run.watch()?;
+    let mut pictures = run.watch();
     let mut machines = JoinSet::new();
     let mut playing = None;
     while let Some(picture) = pictures.try_next().await? {

@@ -1,25 +1,28 @@
 //! Parameters of machines, and mappings between them.
 //!
 //! A parameter of machine `node1/3` is the key `data/params/node1/3/<name>` of its run. A mapping says that what is written
-//! to a parameter of one node is written to a parameter of another as well, for all its machines, in the same step.
+//! to a parameter of one node is written to a parameter of another as well, for all its machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use discovery::{
     Error, ErrorKind, KvHandle, Result, Revision,
-    kv::{Entry, Key, Range, Txn},
-    recipe::Run,
+    kv::{Entry, Guard, Key, Range, Txn},
+    recipe::{Plan, Run},
 };
 use serde::{Deserialize, Serialize};
 
-use super::topology::{Machine, check_name};
+use super::topology::{Machine, Topology, check_name};
 
 /// The most bytes of a value.
 const VALUE_MAX: usize = 16 * 1024;
 
 /// How many parameters are written in one step.
-const AT_ONCE: usize = 80;
+const STEP: usize = 80;
+
+/// How many bytes are written in one step: a message of DNS carries 64 KiB.
+const STEP_BYTES: usize = 32 * 1024;
 
 /// A parameter of all machines of a node: `node1.p1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,26 +96,36 @@ impl Params {
         Ok(named(&scan.entries))
     }
 
-    /// Writes a parameter, and those that it is mapped to, in one step.
+    /// Writes a parameter, and those that it is mapped to: in one step, if that can be. Of more than that, the rest follows,
+    /// unless somebody writes the parameter anew meanwhile: then he writes them.
     pub(super) async fn set(&self, machine: &Machine, param: &str, value: &str) -> Result<Revision> {
-        if value.is_empty() || value.len() > VALUE_MAX {
-            let message = format!("a value of {} bytes; allowed are 1 to {VALUE_MAX}", value.len());
-            return Err(Error::invalid(message));
-        }
+        check_value(value)?;
         let picture = self.run.picture().await?;
         let machines: Vec<Machine> = picture.tasks.keys().filter_map(|task| task.parse().ok()).collect();
         if !machines.contains(machine) {
             let message = format!("run {} has no machine {machine}", self.run.id());
             return Err(Error::new(ErrorKind::NotFound, message));
         }
+        let key = self.key(machine, param)?;
         let from = Port { node: machine.node.clone(), param: param.to_owned() };
-        let mut txn = Txn::new().put(&self.key(machine, param)?, value.to_owned());
+        let mut mapped = Vec::new();
         for to in self.mappings().await?.get(&from).into_iter().flatten() {
             for other in machines.iter().filter(|other| other.node == to.node && *other != machine) {
-                txn = txn.put(&self.key(other, &to.param)?, value.to_owned());
+                mapped.push(self.key(other, &to.param)?);
             }
         }
-        self.run.commit(txn).await
+        let put = |txn: Txn, keys: &[Key]| keys.iter().fold(txn, |txn, key| txn.put(key, value.to_owned()));
+        let step = STEP.min(STEP_BYTES / value.len());
+        let (first, rest) = mapped.split_at(mapped.len().min(step - 1));
+        let revision = self.run.commit(put(Txn::new().put(&key, value.to_owned()), first)).await?;
+        for some in rest.chunks(step) {
+            let txn = Txn::new().guard(Guard::Unmodified(key.clone(), revision));
+            match self.run.commit(put(txn, some)).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => break,
+                written => written?,
+            };
+        }
+        Ok(revision)
     }
 
     pub(super) async fn mappings(&self) -> Result<Mappings> {
@@ -121,37 +134,54 @@ impl Params {
             .map_err(|error| Error::new(ErrorKind::Corrupt, "the mappings cannot be read").with_source(error))
     }
 
-    /// What a new run begins with: a value for a parameter of each machine of a node, and the mappings.
-    pub(super) async fn begin(
-        &self,
-        machines: &[Machine],
-        values: &BTreeMap<Port, String>,
-        mappings: &Mappings,
-    ) -> Result<()> {
-        let mut puts = Vec::new();
-        for (port, value) in values {
-            for machine in machines.iter().filter(|machine| machine.node == port.node) {
-                puts.push((self.key(machine, &port.param)?, value.clone()));
-            }
-        }
-        if !mappings.is_empty() {
-            puts.push((self.mappings_key()?, serde_json::to_string(mappings).unwrap_or_default()));
-        }
-        for some in puts.chunks(AT_ONCE) {
-            let txn = some.iter().fold(Txn::new(), |txn, (key, value)| txn.put(key, value.clone()));
-            self.run.commit(txn).await?;
-        }
-        Ok(())
-    }
-
     fn key(&self, machine: &Machine, param: &str) -> Result<Key> {
         check_name("parameter", param).map_err(|error| Error::invalid(error.to_string()))?;
-        self.run.data_key(&format!("params/{machine}/{param}"))
+        self.run.data_key(&place(machine, param))
     }
 
     fn mappings_key(&self) -> Result<Key> {
-        self.run.data_key("mappings")
+        self.run.data_key(MAPPINGS)
     }
+}
+
+/// Adds parameters to what a run begins with: a value for all machines of a node each, and mappings.
+pub(super) fn plan(
+    mut plan: Plan,
+    topology: &Topology,
+    values: &BTreeMap<Port, String>,
+    mappings: &Mappings,
+) -> anyhow::Result<Plan> {
+    let ports = values.keys().chain(mappings.keys()).chain(mappings.values().flatten());
+    for port in ports {
+        let is_there = topology.machines().any(|machine| machine.node == port.node);
+        ensure!(is_there, "{}: there is no node {}", String::from(port.clone()), port.node);
+    }
+    for (port, value) in values {
+        check_value(value).with_context(|| String::from(port.clone()))?;
+        for machine in topology.machines().filter(|machine| machine.node == port.node) {
+            plan = plan.data(&place(&machine, &port.param), value.clone())?;
+        }
+    }
+    if !mappings.is_empty() {
+        plan = plan.data(MAPPINGS, serde_json::to_vec(mappings)?)?;
+    }
+    Ok(plan)
+}
+
+/// Where a parameter is, of what belongs to a run.
+fn place(machine: &Machine, param: &str) -> String {
+    format!("params/{machine}/{param}")
+}
+
+/// Where the mappings are.
+const MAPPINGS: &str = "mappings";
+
+fn check_value(value: &str) -> Result<()> {
+    if value.is_empty() || value.len() > VALUE_MAX {
+        let message = format!("a value of {} bytes; allowed are 1 to {VALUE_MAX}", value.len());
+        return Err(Error::invalid(message));
+    }
+    Ok(())
 }
 
 /// The parameters of one machine, by name.

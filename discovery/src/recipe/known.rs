@@ -23,9 +23,12 @@ pub(super) struct Known<T> {
 
 impl<T: DeserializeOwned> Known<T> {
     pub(super) async fn read(place: &Place, key: &Key) -> Result<Option<Self>> {
-        let Some(entry) = place.read(key).await? else { return Ok(None) };
-        let guard = Guard::Unmodified(key.clone(), entry.modified);
-        Ok(Some(Self { value: parse(&entry)?, guard, modified: entry.modified, created: entry.created }))
+        place.read(key).await?.as_ref().map(Self::of).transpose()
+    }
+
+    pub(super) fn of(entry: &Entry) -> Result<Self> {
+        let guard = Guard::Unmodified(entry.key.clone(), entry.modified);
+        Ok(Self { value: parse(entry)?, guard, modified: entry.modified, created: entry.created })
     }
 }
 

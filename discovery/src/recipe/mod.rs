@@ -33,5 +33,5 @@ pub use self::{
     fence::Fence,
     group::{Buddy, Departure, Group, Membership, News, Seat},
     lock::{Lock, LockGuard},
-    run::{Completed, Move, Picture, Run, RunStatus, Runs, Table},
+    run::{Completed, Move, Picture, Plan, Run, RunStatus, Runs, Table},
 };

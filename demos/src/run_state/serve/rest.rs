@@ -1,16 +1,12 @@
 //! What can be asked and done over HTTP. Bodies are JSON, or forms where the original has forms.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use axum::{
     Form, Json,
     body::Bytes,
-    extract::{FromRequest, Path, Request, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::{self, FromRequest, FromRequestParts, Request, State},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
 use discovery::{
@@ -18,7 +14,7 @@ use discovery::{
     kv::Range,
     recipe::{Completed, Run, Seat},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -30,9 +26,8 @@ use super::{
 use crate::{
     run_state::{
         args::CreateArgs,
-        commands::create_run,
-        machine,
-        params::{Mappings, Port, Value, named},
+        commands, machine,
+        params::{self, Mappings, Port, Value, named},
         topology::{Machine, Topology},
         worker::Errand,
     },
@@ -67,7 +62,7 @@ pub(super) struct Order {
     #[serde(default)]
     parameters: BTreeMap<Port, String>,
     #[serde(default)]
-    mappings: BTreeMap<Port, BTreeSet<Port>>,
+    mappings: Mappings,
 }
 
 pub(super) async fn create(State(service): Asked, Body(order): Body<Order>) -> Answer {
@@ -76,10 +71,9 @@ pub(super) async fn create(State(service): Asked, Body(order): Body<Order>) -> A
     let limit = limit.map(|limit| humantime::parse_duration(&limit)).transpose();
     let limit = limit.map_err(|error| Problem::bad_request(format_args!("limit: {error}; write 10m")))?;
     let id = id.unwrap_or_else(|| format!("run-{}", discovery::InstanceId::random()));
-    let machines: Vec<_> = topology.machines().collect();
-    let mappings: Mappings = mappings;
-    let run = create_run(&service.registry, &CreateArgs { run: id, topology, states, limit }).await?;
-    service.params(run.clone()).begin(&machines, &parameters, &mappings).await?;
+    let args = CreateArgs { run: id, topology, states, limit };
+    let plan = params::plan(commands::plan(&args)?, &args.topology, &parameters, &mappings)?;
+    let run = commands::create_run(&service.registry, &args.run, plan).await?;
     let place = [("location", format!("/runs/{}", run.id()))];
     Ok((StatusCode::CREATED, place, Json(json!({ "id": run.id(), "picture": run.picture().await? })))
         .into_response())
@@ -92,8 +86,7 @@ pub(super) async fn show(State(service): Asked, Path(run): Path<String>, wish: W
     match wish {
         Wish::Answer => Ok(Json(json!({ "id": run.id(), "picture": picture })).into_response()),
         wish => {
-            let pictures = run.watch()?;
-            let values = pictures.map_ok(|picture| (Some(picture.revision.0), json!(picture)));
+            let values = run.watch().map_ok(|picture| (Some(picture.version), json!(picture)));
             Ok(follow(wish, &service, format!("/runs/{}", run.id()), values.boxed()))
         }
     }
@@ -114,7 +107,12 @@ pub(super) async fn state(State(service): Asked, Path(run): Path<String>, wish: 
     match wish {
         Wish::Answer => Ok(status.state.into_response()),
         wish => {
-            let values = run.statuses().map_ok(|status| (Some(status.revision.0), json!(status.state)));
+            let mut told = None;
+            // The record is also written without a move.
+            let moves = run.statuses().try_filter(move |status| {
+                future::ready(told.replace(status.version) != Some(status.version))
+            });
+            let values = moves.map_ok(|status| (Some(status.version), json!(status.state)));
             Ok(follow(wish, &service, format!("/runs/{}/state", run.id()), values.boxed()))
         }
     }
@@ -182,8 +180,8 @@ pub(super) async fn add(State(service): Asked, Path((run, node, index)): OfMachi
 pub(super) async fn remove(State(service): Asked, Path((run, node, index)): OfMachine) -> Answer {
     let machine = Machine::new(&node, index)?;
     match service.runs.run(&run)?.remove(&machine.to_string()).await? {
-        (true, completed) => Ok(Json(json!({ "moved": completed == Completed::Moved })).into_response()),
-        (false, _) => Err(Problem::not_found(format_args!("run {run} has no machine {machine}"))),
+        Some(completed) => Ok(Json(json!({ "moved": completed == Completed::Moved })).into_response()),
+        None => Err(Problem::not_found(format_args!("run {run} has no machine {machine}"))),
     }
 }
 
@@ -330,6 +328,19 @@ async fn existing(service: &Service, run: &str, node: &str, index: u32) -> Resul
     Err(Problem::not_found(format_args!("run {} has no machine {machine}", run.id())))
 }
 
+/// What an address says in its places.
+pub(super) struct Path<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = extract::Path::from_request_parts(parts, state).await;
+        path.map(|extract::Path(path)| Self(path))
+            .map_err(|refusal| Problem::bad_request(refusal.body_text()))
+    }
+}
+
 /// A body: a form if it says so, and else JSON, whatever it says.
 pub(super) struct Body<T>(T);
 
@@ -338,14 +349,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
-            let form = Form::from_request(request, state).await;
+        let is_form = kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+        let (parts, body) = request.into_parts();
+        let body = Bytes::from_request(Request::new(body), state).await;
+        let body = body.map_err(|refusal| Problem::bad_request(refusal.body_text()))?;
+        if is_form {
+            // Whoever parses forms takes what is no text for other text.
+            percent_encoding::percent_decode(&body)
+                .decode_utf8()
+                .map_err(|error| Problem::bad_request(format_args!("the form: {error}")))?;
+            let form = Form::from_request(Request::from_parts(parts, body.into()), state).await;
             return form
                 .map(|Form(form)| Self(form))
                 .map_err(|refusal| Problem::bad_request(refusal.body_text()));
         }
-        let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|refusal| Problem::bad_request(refusal.body_text()))?;
         // Nothing at all stands for nothing in particular.
         let body = if body.is_empty() { b"{}" } else { &body[..] };
         let json = serde_json::from_slice(body);

@@ -162,9 +162,17 @@ async fn the_last_value_is_never_missed() {
             &["ready", "provisioning", "executing", "sending-report", "ready"]
         };
         for step in row.windows(2) {
+            let before = picture.heard.len();
             server.complete("choice", "a/1", step[0], step[1]).await;
             let present = server.picture("choice").await;
             picture.until("what is there", |picture| *picture.value() == present).await;
+            // A connection may break behind any message.
+            for (value, seq) in picture.heard.iter().zip(&picture.seqs).skip(before) {
+                if *value != present {
+                    let mut resumed = Way::Events.resume(&server, "/runs/choice", Some(*seq)).await;
+                    resumed.until("what is there", |resumed| *resumed.value() == present).await;
+                }
+            }
             server.complete("choice", "a/2", step[0], step[1]).await;
         }
     }
@@ -221,7 +229,7 @@ async fn who_comes_back_misses_nothing() {
         let mut later = way.resume(&server, "/log", Some(log.seq())).await;
         server.does(204, "POST", "/workers/ada/kill", Value::Null).await;
         later.until("what happens to ada", |log| log.heard.iter().any(|word| word["text"] == "killed")).await;
-        assert_eq!(later.heard[0]["text"], "killed", "nothing twice");
+        assert!(later.seqs[0] > log.seq(), "nothing twice");
         circle.until("a seat less", |circle| !three(circle)).await;
         circle.until("ada is back", three).await;
     }

@@ -121,7 +121,6 @@ async fn parameters_are_kept_and_mapped(server: &Server) {
 }
 
 #[tokio::test]
-#[ignore = "some bad input is answered in plain text, or taken: to be mended"]
 async fn what_makes_no_sense_is_refused_with_the_reason() {
     let server = Server::on_memory().await;
     server.create("r", json!({ "a": [1, 2] })).await;
@@ -199,7 +198,6 @@ async fn what_makes_no_sense_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-#[ignore = "some bad input is answered in plain text, or taken: to be mended"]
 async fn addresses_that_make_no_sense_are_refused() {
     let server = Server::on_memory().await;
     for (status, method, path) in [

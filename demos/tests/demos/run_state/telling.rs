@@ -119,7 +119,7 @@ impl Listener {
         }
         // What the registry has no number for has none.
         if let Some(seq) = message["seq"].as_u64() {
-            assert!(self.seqs.last().is_none_or(|last| *last < seq), "{seq} behind {:?}", self.seqs);
+            assert!(self.seqs.last().is_none_or(|last| *last <= seq), "{seq} behind {:?}", self.seqs);
             self.seqs.push(seq);
         }
         self.heard.push(message["value"].clone());

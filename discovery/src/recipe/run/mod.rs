@@ -2,6 +2,7 @@
 
 mod life;
 mod picture;
+mod plan;
 mod record;
 mod step;
 mod table;
@@ -14,14 +15,10 @@ use futures_util::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::{
-    life::Plan,
-    picture::Painter,
-    record::{List, Record, Tally},
-};
-pub use self::{picture::Picture, table::Table};
+use self::{picture::Painter, record::Record};
+pub use self::{picture::Picture, plan::Plan, table::Table};
 use super::{
-    known::{Known, corrupt, parse},
+    known::{Known, corrupt},
     place::{Place, Sight},
 };
 use crate::{
@@ -69,6 +66,9 @@ use crate::{
 /// *Completing is idempotent.* A task that is done stays done, also when the run has just moved because of it. A reply that
 /// was lost is made up for by looking: the record names the attempt that moved the machine.
 ///
+/// *Nobody sees half a run.* One that does not fit into a transaction is created, and deleted, under a record that is hidden:
+/// every change is on condition of the record, and whoever finds a hidden one finds no run.
+///
 /// *Cost*: three reads and one commit a completion, however many tasks there are. Those who complete tasks of different
 /// lists do not get in each other's way, but for once a list.
 #[derive(Clone, Debug)]
@@ -85,19 +85,31 @@ impl Runs {
     ///
     /// # Errors
     ///
-    /// [`Conflict`](ErrorKind::Conflict) if there is such a run; [`Invalid`](ErrorKind::Invalid) for a bad id, a bad table, a
-    /// bad task or the same task twice.
+    /// As for [`create_as`](Runs::create_as), and [`Invalid`](ErrorKind::Invalid) for a bad table, a bad task or the same task
+    /// twice.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: a dropped call may have created the run or not.
+    /// As for [`create_as`](Runs::create_as).
     pub async fn create<T: Into<String>>(
         &self,
         id: &str,
         table: &Table,
         tasks: impl IntoIterator<Item = T>,
     ) -> Result<Run> {
-        let plan = Plan::new(table, tasks)?;
+        self.create_as(id, Plan::new(table, tasks)?).await
+    }
+
+    /// Creates a run with more to it than a table and tasks.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](ErrorKind::Conflict) if there is such a run; [`Invalid`](ErrorKind::Invalid) for a bad id.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a dropped call may have created the run or not, but never half of it.
+    pub async fn create_as(&self, id: &str, plan: Plan) -> Result<Run> {
         let run = self.run(id)?;
         run.begin(plan).await.map_err(|error| error.during("create"))?;
         Ok(run)
@@ -110,11 +122,20 @@ impl Runs {
     /// [`Invalid`](ErrorKind::Invalid) for a bad id.
     pub fn run(&self, id: &str) -> Result<Run> {
         let id = fold_label(id).map_err(|error| Error::invalid(format!("run {id:?}: {error}")))?;
-        Ok(Run { top: self.place.top().join(&id)?, place: self.place.clone(), id })
+        let top = self.place.top().join(&id)?;
+        Ok(Run { place: self.place.clone(), tally: top.join("tally")?, lists: top.join("tasks")?, top, id })
     }
 
     /// All runs with how they stand, by id, now and whenever that changes. Who is slow misses what was in between, never the
-    /// latest. Outages are waited out.
+    /// latest. Outages are waited out. A record that cannot be read is left out.
+    ///
+    /// # Errors
+    ///
+    /// What the backend refuses before it ever answered; the stream ends behind it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream, or the wait for an item, is safe.
     pub fn watch(&self) -> BoxStream<'static, Result<BTreeMap<String, RunStatus>>> {
         let view = self.place.view(Range::Children(self.place.top().clone()));
         let lists = stream::try_unfold(view, |mut view| async {
@@ -141,8 +162,8 @@ impl Runs {
 
 fn listed<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<String, RunStatus> {
     let runs = entries.into_iter().filter_map(|entry| {
-        let record = parse::<Record>(entry).ok().filter(|record| !record.deleted)?;
-        Some((entry.key.name()?.to_owned(), RunStatus::of(&record, entry.modified)))
+        let record = Known::<Record>::of(entry).ok().filter(|record| !record.value.hidden)?;
+        Some((entry.key.name()?.to_owned(), RunStatus::of(&record)))
     });
     runs.collect()
 }
@@ -151,8 +172,11 @@ fn listed<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<String, 
 #[derive(Clone, Debug)]
 pub struct Run {
     place: Place,
-    top: Key,
     id: String,
+    /// Where the [`Record`] is; all else is below.
+    top: Key,
+    tally: Key,
+    lists: Key,
 }
 
 /// How a run stands.
@@ -167,17 +191,18 @@ pub struct RunStatus {
     pub heading: Option<String>,
     /// Whether this is the end.
     pub is_over: bool,
-    /// When the record of the run was last written: at the last move, mostly.
+    /// Grows with each move, and from one life of the run to the next: who has seen this number has seen this state.
     #[serde(skip)]
-    pub revision: Revision,
+    pub version: u64,
     /// The latest moves, the last one last.
     pub moves: Vec<Move>,
 }
 
 impl RunStatus {
-    fn of(record: &Record, revision: Revision) -> Self {
+    fn of(Known { value: record, created, .. }: &Known<Record>) -> Self {
         Self {
-            revision,
+            // Each move is a commit and takes a revision at least, so the next life begins beyond.
+            version: created.0.wrapping_add(record.round),
             state: record.state.clone(),
             round: record.round,
             heading: record.heading.clone(),
@@ -270,8 +295,7 @@ impl Run {
     ///
     /// Cancel safe.
     pub async fn status(&self) -> Result<RunStatus> {
-        let record = self.record().await?;
-        Ok(RunStatus::of(&record.value, record.modified))
+        Ok(RunStatus::of(&self.record().await?))
     }
 
     /// The tasks that have not completed the state yet, by name. Reads all tasks.
@@ -297,22 +321,36 @@ impl Run {
     ///
     /// Cancel safe.
     pub async fn picture(&self) -> Result<Picture> {
-        // In this order: the lists may be ahead of the record, but then they say so.
-        let record = self.record().await?;
-        let lists = self.place.scan(&Range::Children(self.lists()?)).await?;
-        let revision = lists.iter().map(|list| list.modified).fold(record.modified, Revision::max);
-        let lists = lists.iter().map(parse).collect::<Result<Vec<List>>>()?;
-        Ok(Picture::of(RunStatus::of(&record.value, record.modified), &record.value, lists, revision))
+        let mut seen = None;
+        loop {
+            // In this order: the lists may be ahead of the record, but then they say so.
+            let record = self.record().await?;
+            let lists = self.place.scan(&Range::Children(self.lists.clone())).await?;
+            if lists.len() == record.value.lists {
+                let lists = lists.iter().map(Known::of).collect::<Result<Vec<_>>>()?;
+                return Ok(Picture::of(&record, &lists));
+            }
+            self.check_whole(&mut seen).await?;
+        }
     }
 
     /// How it stands, now and whenever that changes; ends when the run is deleted. Who is slow misses what was in between,
     /// never the latest. Outages are waited out.
+    ///
+    /// # Errors
+    ///
+    /// What the backend refuses before it ever answered, and [`Corrupt`](ErrorKind::Corrupt); the stream ends behind it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream, or the wait for an item, is safe.
     pub fn statuses(&self) -> BoxStream<'static, Result<RunStatus>> {
         let record = Sight::new(self.place.sessions(), self.top.clone());
-        let statuses = stream::try_unfold(record, |mut record| async {
+        let statuses = stream::try_unfold((record, None), |(mut record, life)| async move {
             let Some(entry) = record.next().await? else { return Ok(None) };
-            let known: Record = parse(&entry)?;
-            Ok((!known.deleted).then(|| (RunStatus::of(&known, entry.modified), record)))
+            let known = Known::<Record>::of(&entry)?;
+            let goes_on = !known.value.hidden && life.is_none_or(|life| life == known.created);
+            Ok(goes_on.then(|| (RunStatus::of(&known), (record, Some(known.created)))))
         });
         statuses.boxed()
     }
@@ -322,18 +360,22 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// None in practice: the keys have their form.
-    pub fn watch(&self) -> Result<BoxStream<'static, Result<Picture>>> {
-        let painter = Painter::new(&self.place, self.top.clone(), self.lists()?);
+    /// As for [`statuses`](Run::statuses).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream, or the wait for an item, is safe.
+    pub fn watch(&self) -> BoxStream<'static, Result<Picture>> {
+        let painter = Painter::new(&self.place, self.top.clone(), self.lists.clone());
         let pictures = stream::try_unfold(painter, |mut painter| async {
             Ok(painter.next().await?.map(|picture| (picture, painter)))
         });
-        Ok(pictures.boxed())
+        pictures.boxed()
     }
 
     async fn record(&self) -> Result<Known<Record>> {
         match Known::<Record>::read(&self.place, &self.top).await? {
-            Some(record) if !record.value.deleted => Ok(record),
+            Some(record) if !record.value.hidden => Ok(record),
             _ => Err(Error::new(
                 ErrorKind::NotFound,
                 format!("there is no run {}; create it, or list those there are", self.id),
@@ -341,27 +383,17 @@ impl Run {
         }
     }
 
-    async fn tally(&self) -> Result<Known<Tally>> {
-        self.read(&self.tally_key()?).await
-    }
-
-    async fn read<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Result<Known<T>> {
-        let Some(known) = Known::read(&self.place, key).await? else {
-            // Unless the run was deleted meanwhile.
-            return Err(self.record().await.err().unwrap_or_else(|| corrupt(key, "it is missing")));
-        };
-        Ok(known)
-    }
-
-    fn tally_key(&self) -> Result<Key> {
-        self.top.join("tally")
-    }
-
-    fn lists(&self) -> Result<Key> {
-        self.top.join("tasks")
+    /// What to do when something of a run was not there: look again, as it may have been created or deleted just now. Fails
+    /// if neither happened since it was `seen` before, or if the run is gone.
+    async fn check_whole(&self, seen: &mut Option<Revision>) -> Result<()> {
+        let life = self.record().await?.created;
+        if seen.replace(life) == Some(life) {
+            return Err(corrupt(&self.top, "a part of the run is missing"));
+        }
+        Ok(())
     }
 
     fn list(&self, n: usize) -> Result<Key> {
-        self.lists()?.join(&n.to_string())
+        self.lists.join(&n.to_string())
     }
 }

@@ -10,9 +10,9 @@ use super::{
     table::Table,
 };
 use crate::{
-    KeyView, Result, Revision,
+    KeyView, Result,
     kv::{Key, KvChange, Range},
-    recipe::{known::parse, place::Place},
+    recipe::{known::Known, place::Place},
 };
 
 /// All about a run at one moment.
@@ -26,28 +26,27 @@ pub struct Picture {
     pub table: Table,
     /// Its tasks, by name, and whether they have completed the present state.
     pub tasks: BTreeMap<String, bool>,
-    /// When anything of this was last written.
+    /// Grows with each change of any of this: as long as the run is there, the same number is the same picture.
     #[serde(skip)]
-    pub revision: Revision,
+    pub version: u64,
 }
 
 impl Picture {
-    pub(super) fn of(
-        standing: RunStatus,
-        record: &Record,
-        lists: impl IntoIterator<Item = List>,
-        revision: Revision,
-    ) -> Self {
+    pub(super) fn of<'a>(record: &Known<Record>, lists: impl IntoIterator<Item = &'a Known<List>>) -> Self {
         let mut tasks = BTreeMap::new();
-        for list in lists {
+        // Record and lists may be seen out of step, so the latest revision of all would not tell two pictures apart. The sum
+        // does: each part only grows, and what there is at last is later in some part than whatever was seen before.
+        let mut version = record.modified.0;
+        for Known { value: list, modified, .. } in lists {
+            version = version.wrapping_add(modified.0);
             // The list may be from a later round than the record that was read before it: then nothing is known of this.
-            let list = list.in_round(record.round);
+            let list = list.clone().in_round(record.value.round);
             tasks.extend(list.tasks.into_iter().map(|task| {
                 let is_done = list.done.contains(&task);
                 (task, is_done)
             }));
         }
-        Self { status: standing, table: record.table.clone(), tasks, revision }
+        Self { status: RunStatus::of(record), table: record.value.table.clone(), tasks, version }
     }
 
     /// The tasks that have not completed the present state.
@@ -60,10 +59,9 @@ impl Picture {
 /// is about.
 pub(super) struct Painter {
     record: KeyView,
-    known: Option<(Record, RunStatus)>,
+    known: Option<Known<Record>>,
     lists: KeyView,
-    /// `None` until they were read once.
-    parsed: Option<HashMap<Key, List>>,
+    parsed: HashMap<Key, Known<List>>,
     /// The last one that was told.
     told: Option<Picture>,
 }
@@ -71,7 +69,13 @@ pub(super) struct Painter {
 impl Painter {
     pub(super) fn new(place: &Place, top: Key, lists: Key) -> Self {
         let record = place.view(Range::Key(top));
-        Self { record, known: None, lists: place.view(Range::Children(lists)), parsed: None, told: None }
+        Self {
+            record,
+            known: None,
+            lists: place.view(Range::Children(lists)),
+            parsed: HashMap::new(),
+            told: None,
+        }
     }
 
     /// The next picture; `None` once the run is deleted. Cancel safe.
@@ -81,36 +85,40 @@ impl Painter {
                 changed = self.record.changed() => {
                     changed?;
                     let Some(entry) = self.record.entries().values().next() else { return Ok(None) };
-                    let record: Record = parse(entry)?;
-                    if record.deleted {
+                    let record = Known::<Record>::of(entry)?;
+                    let life = self.known.as_ref().map(|known| known.created);
+                    if record.value.hidden || life.is_some_and(|life| life != record.created) {
                         return Ok(None);
                     }
-                    let status = RunStatus::of(&record, entry.modified);
-                    self.known = Some((record, status));
+                    self.known = Some(record);
                 }
                 changes = self.lists.changed() => self.take(changes?)?,
             }
-            if let (Some((record, status)), Some(lists)) = (&self.known, &self.parsed)
-                // A move comes with the record, which is on its way.
-                && !lists.values().any(|list| list.is_ahead_of(record.round))
-            {
-                let modified = self.lists.entries().values().map(|entry| entry.modified);
-                let revision = modified.fold(status.revision, Revision::max);
-                let picture = Picture::of(status.clone(), record, lists.values().cloned(), revision);
-                if self.told.as_ref() != Some(&picture) {
-                    self.told = Some(picture.clone());
-                    return Ok(Some(picture));
-                }
+            let Some(record) = self.known.as_ref().filter(|record| self.is_whole(record)) else {
+                continue;
+            };
+            let picture = Picture::of(record, self.parsed.values());
+            if self.told.as_ref() != Some(&picture) {
+                self.told = Some(picture.clone());
+                return Ok(Some(picture));
             }
         }
     }
 
+    /// Whether all lists are there and none is ahead: a move, or another life of the run, comes with its record, which is on
+    /// its way then.
+    fn is_whole(&self, record: &Known<Record>) -> bool {
+        let fits = |list: &Known<List>| {
+            !list.value.is_ahead_of(record.value.round) && list.created <= record.modified
+        };
+        self.parsed.len() == record.value.lists && self.parsed.values().all(fits)
+    }
+
     fn take(&mut self, changes: Vec<KvChange>) -> Result<()> {
-        let lists = self.parsed.get_or_insert_default();
         for change in changes {
             match change {
-                KvChange::Put(entry) => lists.insert(entry.key.clone(), parse(&entry)?),
-                KvChange::Delete(key) => lists.remove(&key),
+                KvChange::Put(entry) => self.parsed.insert(entry.key.clone(), Known::of(&entry)?),
+                KvChange::Delete(key) => self.parsed.remove(&key),
             };
         }
         Ok(())

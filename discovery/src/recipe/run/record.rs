@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// tally.
 const LIST: usize = 32;
 
-/// How many lists a run has at most, so that it is created in one transaction.
+/// How many lists a run has at most, so that all are looked at in one scan.
 const LISTS_MAX: usize = 64;
 
 /// How many bytes a list may have: it must fit into the smallest record of a backend.
@@ -54,9 +54,9 @@ pub(super) struct Record {
     /// The latest moves, the last one last.
     #[serde(default)]
     pub(super) moves: Vec<Move>,
-    /// Whether it is being deleted, which may take several transactions.
+    /// Whether there is no such run yet, or no more: to create or to delete it may take several transactions.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) deleted: bool,
+    pub(super) hidden: bool,
 }
 
 impl Record {
@@ -70,7 +70,7 @@ impl Record {
             limit: None,
             created_by: String::new(),
             moves: Vec::new(),
-            deleted: false,
+            hidden: false,
         }
     }
 

@@ -7,14 +7,14 @@ use tokio::time::{self, Instant};
 
 use super::{
     Completed, Run, RunStatus,
-    record::{Limit, List, Record},
+    record::{Limit, List, Record, Tally},
     table::check_name,
 };
 use crate::{
     Error, ErrorKind, Result, Revision,
-    kv::Txn,
+    kv::{Key, Txn},
     recipe::{
-        known::{json, parse},
+        known::{Known, json},
         place::{Sight, random_id},
     },
 };
@@ -56,10 +56,8 @@ impl Run {
         let attempt = random_id();
         let mut pace = self.place.pace();
         loop {
-            let (record, tally) = try_join(self.record(), self.tally()).await?;
+            let Look { record, tally, key, list } = self.look(task).await?;
             record.value.table.check_step(from, to)?;
-            let key = self.list(record.value.list_of(task))?;
-            let list = self.read::<List>(&key).await?;
             let mut now = list.value.in_round(record.value.round);
             if !now.tasks.contains(task) {
                 let message = format!("run {} has no task {task:?}; ask for the missing ones", self.id);
@@ -88,7 +86,7 @@ impl Run {
                 txn = txn.put(&self.top, json(&record.value.moved(to, task, &attempt)));
             } else {
                 if !now.is_open() {
-                    txn = txn.put(&self.tally_key()?, json(&tally_now));
+                    txn = txn.put(&self.tally, json(&tally_now));
                 }
                 txn = txn.put(&key, json(&now));
                 if record.value.heading.is_none() && record.value.table.steps(from).len() > 1 {
@@ -162,7 +160,7 @@ impl Run {
             let record = self.record().await?;
             let Record { state, round, table, .. } = &record.value;
             if state == to || only.is_some_and(|only| only != (record.created, *round)) {
-                return Ok(RunStatus::of(&record.value, record.modified));
+                return Ok(RunStatus::of(&record));
             }
             table.check_exit(to)?;
             if table.is_end(state) {
@@ -170,19 +168,20 @@ impl Run {
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
             let next = record.value.moved(to, cause, &attempt);
-            match self.place.kv()?.commit(Txn::new().guard(record.guard).put(&self.top, json(&next))).await {
-                Ok(revision) => return Ok(RunStatus::of(&next, revision)),
+            let txn = Txn::new().guard(record.guard.clone()).put(&self.top, json(&next));
+            match self.place.kv()?.commit(txn).await {
+                Ok(modified) => return Ok(RunStatus::of(&Known { value: next, modified, ..record })),
                 Err(error) => pace.after(error).await?,
             }
         }
     }
 
-    /// Adds a task while the run goes on. It has to complete the present state as the others have.
+    /// Adds a task while the run goes on. It has to complete the present state as the others have. Returns whether it is new.
     ///
     /// # Errors
     ///
     /// [`NotFound`](ErrorKind::NotFound) if there is no such run; [`Conflict`](ErrorKind::Conflict) if it is over;
-    /// [`Invalid`](ErrorKind::Invalid) for a bad name. Returns whether it is new.
+    /// [`Invalid`](ErrorKind::Invalid) for a bad name.
     ///
     /// # Cancel safety
     ///
@@ -190,11 +189,11 @@ impl Run {
     pub async fn add(&self, task: &str) -> Result<bool> {
         check_name("task", task)?;
         let added = self.rescale(task, |list| list.tasks.insert(task.to_owned())).await;
-        added.map(|(changed, _)| changed).map_err(|error| error.during("add"))
+        added.map(|added| added.is_some()).map_err(|error| error.during("add"))
     }
 
-    /// Removes a task while the run goes on. If all others have completed the state, this moves the machine. Returns
-    /// whether there was such a task, and whether the machine was moved.
+    /// Removes a task while the run goes on. If all others have completed the state, this moves the machine. Returns what
+    /// came of it; `None` if there was no such task.
     ///
     /// # Errors
     ///
@@ -203,35 +202,36 @@ impl Run {
     /// # Cancel safety
     ///
     /// Dropping the future is safe: remove it again.
-    pub async fn remove(&self, task: &str) -> Result<(bool, Completed)> {
+    pub async fn remove(&self, task: &str) -> Result<Option<Completed>> {
         let removed = self.rescale(task, |list| {
             list.done.remove(task);
             list.tasks.remove(task)
         });
-        let (changed, moved) = removed.await.map_err(|error| error.during("remove"))?;
-        Ok((changed, if moved { Completed::Moved } else { Completed::Counted }))
+        removed.await.map_err(|error| error.during("remove"))
     }
 
-    /// Changes the list of a task; says whether that changed anything, and whether it moved the machine.
-    async fn rescale(&self, task: &str, mut change: impl FnMut(&mut List) -> bool) -> Result<(bool, bool)> {
+    /// Changes the list of a task; says what came of it, if that changed anything.
+    async fn rescale(
+        &self,
+        task: &str,
+        mut change: impl FnMut(&mut List) -> bool,
+    ) -> Result<Option<Completed>> {
         let attempt = random_id();
         let mut pace = self.place.pace();
         loop {
-            let (record, tally) = try_join(self.record(), self.tally()).await?;
+            let Look { record, tally, key, list } = self.look(task).await?;
             let Record { state, round, table, heading, .. } = &record.value;
             if record.value.moves.iter().any(|past| past.by == attempt) {
-                return Ok((true, true));
+                return Ok(Some(Completed::Moved));
             }
             if table.is_end(state) {
                 let message = format!("run {} is over: it is in state {state:?}", self.id);
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            let key = self.list(record.value.list_of(task))?;
-            let list = self.read::<List>(&key).await?;
             let before = list.value.in_round(*round);
             let mut after = before.clone();
             if !change(&mut after) {
-                return Ok((false, false));
+                return Ok(None);
             }
             after.check()?;
             let was = tally.value.in_round(*round);
@@ -244,16 +244,30 @@ impl Run {
                 .guard(list.guard)
                 .guard(tally.guard)
                 .put(&key, json(&after))
-                .put(&self.tally_key()?, json(&now));
-            let moves = is_last.then_some(to).flatten();
-            if let Some(to) = moves {
+                .put(&self.tally, json(&now));
+            let mut outcome = Completed::Counted;
+            if let Some(to) = to.filter(|_| is_last) {
                 txn = txn.put(&self.top, json(&record.value.moved(to, &format!("{task} removed"), &attempt)));
+                outcome = Completed::Moved;
             }
-            let moves = moves.is_some();
             match self.place.kv()?.commit(txn).await {
-                Ok(_) => return Ok((true, moves)),
+                Ok(_) => return Ok(Some(outcome)),
                 Err(error) => pace.after(error).await?,
             }
+        }
+    }
+
+    /// Looks at all that a change of a task is based on.
+    async fn look(&self, task: &str) -> Result<Look> {
+        let mut seen = None;
+        loop {
+            let (record, tally) = try_join(self.record(), Known::read(&self.place, &self.tally)).await?;
+            let key = self.list(record.value.list_of(task))?;
+            let list = Known::read(&self.place, &key).await?;
+            if let (Some(tally), Some(list)) = (tally, list) {
+                return Ok(Look { record, tally, key, list });
+            }
+            self.check_whole(&mut seen).await?;
         }
     }
 
@@ -297,11 +311,12 @@ impl Run {
         let mut known = record.next().await?;
         loop {
             let Some(entry) = known else { return Ok(()) };
-            let Record { round, limit, table, state, deleted, .. } = parse(&entry)?;
-            if deleted || table.is_end(&state) {
+            let Known { value, created, .. } = Known::<Record>::of(&entry)?;
+            let Record { round, limit, table, state, hidden, .. } = value;
+            if hidden || table.is_end(&state) {
                 return Ok(());
             }
-            let round = (entry.created, round);
+            let round = (created, round);
             let since = match seen {
                 Some((same, since)) if same == round => since,
                 _ => Instant::now(),
@@ -331,4 +346,14 @@ impl Run {
             known = record.next().await?;
         }
     }
+}
+
+/// What a change of a task is based on.
+struct Look {
+    record: Known<Record>,
+    tally: Known<Tally>,
+    /// Where the list is.
+    key: Key,
+    /// The one that the task is in.
+    list: Known<List>,
 }
