@@ -202,7 +202,11 @@ impl Race {
             match event {
                 Event::Reply(reply) if reply.run == run.id() => {
                     let Some((_, fate)) = fates.get_mut(&reply.task) else { continue };
-                    *fate = if reply.outcome == Outcome::Accepted { Fate::Accepted } else { Fate::Done };
+                    *fate = match (&reply.outcome, *fate) {
+                        (Outcome::Accepted, Fate::Sent | Fate::Accepted) => Fate::Accepted,
+                        // Or accepted by one that is dead, and done by somebody else before that was heard.
+                        _ => Fate::Done,
+                    };
                     match reply.outcome {
                         Outcome::Moved => told += 1,
                         Outcome::Failed(error) => {
