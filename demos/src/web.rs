@@ -3,6 +3,7 @@
 use std::{
     future::IntoFuture,
     io,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -28,14 +29,16 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; f
 /// How long requests that are under way may still take at the end.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
-/// Serves until `closing`, and then what is under way.
+/// Serves until `closing`, and then what is under way. Whoever listens for this machine only answers to its names only.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     closing: CancellationToken,
 ) -> io::Result<()> {
     // Small messages, each of which is to be seen now.
+    let is_local = listener.local_addr()?.ip().is_loopback();
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let router = if is_local { router.layer(middleware::from_fn(local_only)) } else { router };
     let router = router.layer(middleware::map_response(with_headers));
     let server = axum::serve(listener, router).with_graceful_shutdown(closing.clone().cancelled_owned());
     let overdue = async {
@@ -82,6 +85,30 @@ fn is_foreign(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Another site may have its name lead here (DNS rebinding), and is of the same origin then.
+async fn local_only(request: Request, next: Next) -> Response {
+    // A request of HTTP/2 has its host in its address.
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default()),
+    };
+    if host.is_none_or(is_local) {
+        return next.run(request).await;
+    }
+    let advice = "this server is for this machine only, and not known by that name; ask 127.0.0.1, or start it with --addr\n";
+    (StatusCode::MISDIRECTED_REQUEST, advice).into_response()
+}
+
+/// Whether nobody else can give this name to another machine.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+}
+
 /// A time as pages know it.
 pub(crate) fn epoch_millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -97,6 +124,25 @@ mod tests {
         headers.insert(HOST, HeaderValue::from_static("127.0.0.1:4567"));
         headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
         is_foreign(&headers)
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_not_ours() {
+        for ours in
+            ["127.0.0.1:4567", "127.0.0.1", "localhost:80", "LocalHost", "a.localhost:1", "[::1]:80", "[::1]"]
+        {
+            assert!(is_local(ours), "{ours}");
+        }
+        for theirs in [
+            "evil.example:4567",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "",
+            ":80",
+        ] {
+            assert!(!is_local(theirs), "{theirs}");
+        }
     }
 
     #[test]

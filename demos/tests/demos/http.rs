@@ -46,10 +46,10 @@ pub(crate) async fn answers(url: &str) -> bool {
     TcpStream::connect(authority(url)).await.is_ok()
 }
 
-/// Each header of `headers` ends in a line break.
+/// Each header of `headers` ends in a line break. Without a first one that says something else, the host is that of the URL.
 pub(crate) async fn request(method: &str, url: &str, headers: &str, body: &str) -> Answer {
     let host = authority(url);
-    let head = head(method, url, &format!("Content-Length: {}\r\n{headers}", body.len()));
+    let head = head(method, url, &format!("{headers}Content-Length: {}\r\n", body.len()));
     let exchange = async {
         let mut stream = TcpStream::connect(host).await.unwrap();
         // A server that refuses a body may not read all of it.
@@ -74,7 +74,9 @@ pub(crate) async fn open(url: &str, headers: &str) -> BufReader<TcpStream> {
 
 fn head(method: &str, url: &str, headers: &str) -> String {
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    format!("{method} /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", authority(url))
+    let host =
+        if headers.starts_with("Host: ") { String::new() } else { format!("Host: {}\r\n", authority(url)) };
+    format!("{method} /{path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n")
 }
 
 fn authority(url: &str) -> &str {

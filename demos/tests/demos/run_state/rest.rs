@@ -236,6 +236,12 @@ async fn other_sites_may_do_nothing() {
             assert_eq!(http::request(method, &server.url(path), &headers, body).await.status, 403, "{path}");
         }
     }
+    // A page whose name was made to lead here.
+    let rebound = "Host: evil.example\r\nOrigin: http://evil.example\r\n";
+    for path in ["/", "/runs", "/healthz"] {
+        let answer = http::request("GET", &server.url(path), rebound, "").await;
+        assert!(answer.status == 421 && answer.body.contains("127.0.0.1"), "{answer:?}");
+    }
     let own = format!("Origin: {}\r\n", server.0.url().trim_end_matches('/'));
     let body = r#"{"id": "own", "topology": {"a": [1]}}"#;
     assert_eq!(http::request("POST", &server.url("/runs"), &own, body).await.status, 201);
