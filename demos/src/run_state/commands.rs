@@ -228,6 +228,9 @@ async fn wait(registry: &Registry, args: &WaitArgs, patience: Duration) -> anyho
         run.id(),
         first.state
     ));
+    if first.is_over && args.until.is_none() {
+        bail!("run {} is over in state {}: it will not change any more", run.id(), first.state);
+    }
     let mut statuses = run.statuses();
     let mut dots = time::interval(DOT);
     dots.tick().await;

@@ -2,7 +2,6 @@
 
 use std::{pin::pin, time::Duration};
 
-use anyhow::Context;
 use discovery::recipe::Completed;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
@@ -54,7 +53,7 @@ pub(super) async fn run(registry: &Registry, label: &str, ttl: Duration) -> anyh
         // A worker that gives up does so for good.
         gave_up = &mut work => Ok(gave_up?),
         served = serve => {
-            // Also if a line makes no sense: not without leaving.
+            // Also if the input cannot be read: not without leaving.
             work.await?;
             served
         }
@@ -68,8 +67,11 @@ async fn serve(desk: &Desk) -> anyhow::Result<()> {
         tokio::select! {
             line = lines.next_line() => {
                 let Some(line) = line? else { break };
-                let errand: Errand = serde_json::from_str(&line).with_context(|| format!("no errand: {line}"))?;
-                under_way.push(answer(desk, errand));
+                match serde_json::from_str::<Errand>(&line) {
+                    Ok(errand) => under_way.push(answer(desk, errand)),
+                    // Whoever sends the next one may know better.
+                    Err(error) => tracing::warn!("{line:?} is no errand: {error}; see --help for what one is"),
+                }
             }
             Some(()) = under_way.next() => {}
         }

@@ -177,7 +177,7 @@ impl Store {
     /// The parts, once the zone is served if that is up to us.
     async fn ready(&self) -> &Arc<Shared> {
         if let Some(address) = self.shared.config.serve() {
-            self.standby.get_or_init(|| Standby::begin(&self.shared, address)).await;
+            Standby::ready(&self.standby, &self.shared, address).await;
         }
         &self.shared
     }
@@ -268,7 +268,7 @@ impl Kv for Store {
         // The zone is served for as long as somebody watches it.
         let (standby, shared) = (self.standby.clone(), self.shared.clone());
         let served = async move {
-            standby.get_or_init(|| Standby::begin(&shared, address)).await;
+            Standby::ready(&standby, &shared, address).await;
             updates.map(move |update| {
                 let _ = &standby;
                 update

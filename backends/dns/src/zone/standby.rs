@@ -14,6 +14,7 @@ use std::{
 use discovery::Result;
 use hickory_proto::rr::RecordType;
 use tokio::{
+    sync::OnceCell,
     task::JoinHandle,
     time::{self, Instant},
 };
@@ -34,8 +35,22 @@ const AHEAD: u32 = 1 << 16;
 pub(super) struct Standby(JoinHandle<()>);
 
 impl Standby {
+    /// Waits until it has begun, which it does once.
+    pub(super) async fn ready(once: &Arc<OnceCell<Self>>, shared: &Arc<Shared>, address: SocketAddr) {
+        if once.initialized() {
+            return;
+        }
+        let (once, shared) = (once.clone(), shared.clone());
+        // In a task: somebody who begins it and is not polled any more would hold up all others.
+        let begun = tokio::spawn(async move {
+            once.get_or_init(|| Self::begin(&shared, address)).await;
+        });
+        // Fails only when the runtime ends.
+        let _ = begun.await;
+    }
+
     /// Sees to it that there is a server, unless something is in the way, and goes on in the background.
-    pub(super) async fn begin(shared: &Arc<Shared>, address: SocketAddr) -> Self {
+    async fn begin(shared: &Arc<Shared>, address: SocketAddr) -> Self {
         let first = if is_served(shared).await { Ok(None) } else { serve(shared, address).await };
         Self(tokio::spawn(stand_by(shared.clone(), address, first)))
     }

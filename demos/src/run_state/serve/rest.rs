@@ -341,7 +341,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// A body: a form if it says so, and else JSON, whatever it says.
+/// A body: a form if it says so, and else JSON, whatever it says. Who sends JSON by `curl -d` says that it is a form.
 pub(super) struct Body<T>(T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -353,7 +353,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let (parts, body) = request.into_parts();
         let body = Bytes::from_request(Request::new(body), state).await;
         let body = body.map_err(|refusal| Problem::bad_request(refusal.body_text()))?;
-        if is_form {
+        if is_form && !body.starts_with(b"{") {
             // Whoever parses forms takes what is no text for other text.
             percent_encoding::percent_decode(&body)
                 .decode_utf8()

@@ -120,10 +120,14 @@ pub(crate) async fn a_worker_that_dies_before_it_answers_loses_nothing<R: Regist
         moved_once(&runs.run(id).unwrap()).await;
     }
 
-    // What is no errand ends a worker, but not without leaving.
+    // What is no errand is in the way of none.
+    on.ok(&["create", "r4", r#"{"a": [1]}"#]).await;
     grace.tell("{}").await;
-    assert_eq!(grace.ended().await.code(), Some(1));
-    assert!(grace.log().contains("no errand: {}"), "{}", grace.log());
+    grace.tell(&errand("r4", "a/1")).await;
+    grace.says(&reply("r4", "a/1", "moved")).await;
+    assert!(grace.log().contains("\"{}\" is no errand"), "{}", grace.log());
+    grace.hang_up();
+    assert!(grace.ended().await.success());
     assert_eq!(labels(&circle).await, [""; 0]);
 }
 
