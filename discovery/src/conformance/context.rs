@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, fmt::Display, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::time;
+use tokio::{
+    runtime,
+    task::{self, JoinHandle},
+    time,
+};
 
 use super::{Disrupt, Disruption, Harness, feed::Feed};
 use crate::{
@@ -24,6 +28,20 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(harness: Arc<dyn Harness>) -> Self {
         Self { harness }
+    }
+
+    /// Runs what another program does, on a thread of its own; one that blocks is frozen, as by `SIGSTOP`: renewals, timers
+    /// and watches stand still with it.
+    pub(super) fn program<P, W>(&self, program: P) -> JoinHandle<W::Output>
+    where
+        P: FnOnce(Self) -> W + Send + 'static,
+        W: Future<Output: Send + 'static>,
+    {
+        let harness = self.harness.clone();
+        task::spawn_blocking(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be had").block_on(program(Self { harness }))
+        })
     }
 
     /// A client out of reach of disruptions.

@@ -333,6 +333,8 @@ macro_rules! __conformance_checks {
                 "who leads since an outage is told behind it";
             who_is_cut_off_gives_up_before_the_next_leads [] [Leases Kv Cut]
                 "a leader that is cut off has given up before the next one leads";
+            who_was_frozen_leads_no_more_when_it_wakes_up [] [Leases Kv]
+                "a leader that was frozen for longer than its lease acts no more when it wakes up";
             who_is_expired_leads_no_more [] [Leases Kv Expire]
                 "a leader whose lease has ended is told, and proclaims nothing more";
         }
@@ -345,6 +347,8 @@ macro_rules! __conformance_checks {
                 "trying gets what is free, and else stands in nobody's way";
             who_is_cut_off_knows_before_the_next_one_has_it [] [Leases Kv Cut]
                 "a holder that is cut off has given up before the next one has it";
+            who_was_frozen_knows_when_it_wakes_up [] [Leases Kv]
+                "a holder that was frozen for longer than its lease acts no more when it wakes up";
             who_is_expired_is_told_and_writes_no_more [] [Leases Kv Expire]
                 "a holder whose lease has ended is told, and its late write is refused";
             an_entry_that_is_removed_by_hand_is_lost [] [Leases Kv]

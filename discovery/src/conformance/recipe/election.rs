@@ -1,9 +1,11 @@
 //! One leads, the next one follows, and everybody can know.
 
-use futures_util::{StreamExt, stream::BoxStream};
-use tokio::task::JoinHandle;
+use std::sync::mpsc;
 
-use super::{LONG, done, filled, is_lost, name, nothing_left, was_lost};
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{LONG, done, filled, freeze, is_lost, name, nothing_left, was_lost};
 use crate::{
     ErrorKind, Result,
     conformance::context::{Client, Context, refused},
@@ -112,6 +114,30 @@ pub(in crate::conformance) async fn who_is_cut_off_gives_up_before_the_next_lead
     second.resign().await.expect("it led");
     let again = done(cx, "its turn", again).await.expect("it can be had");
     assert!(again.fence().token() > leader.token);
+}
+
+pub(in crate::conformance) async fn who_was_frozen_leads_no_more_when_it_wakes_up(cx: &Context) {
+    let two = cx.client().await;
+    let (has_it, told) = oneshot::channel();
+    let (wake, go_on) = mpsc::channel();
+    let frozen = cx.program(async move |cx| {
+        let one = cx.client().await;
+        let first = leads(&cx, &election(&one).ttl(cx.ttl()), "one").await;
+        has_it.send(first.fence().token()).expect("the check goes on");
+        freeze(go_on);
+        assert!(!first.fence().is_valid(), "two believe to lead");
+        is_lost(&cx, &one, first.fence()).await;
+        refused(first.proclaim("it is still me").await, ErrorKind::LeaseLost);
+        was_lost(first.resign().await);
+    });
+    let token = cx.within("a leader", told).await.expect("no panic");
+    let second = leads(cx, &election(&two), "two").await;
+    assert!(second.fence().token() > token);
+    wake.send(()).expect("it is frozen");
+    done(cx, "the leader to be told", frozen).await;
+    let leader = election(&two).leader().await.expect("it can be asked").expect("somebody leads");
+    assert_eq!((&*leader.value, leader.token), (&b"two"[..], second.fence().token()));
+    second.resign().await.expect("it led");
 }
 
 pub(in crate::conformance) async fn who_is_expired_leads_no_more(cx: &Context) {

@@ -1,11 +1,11 @@
 //! One at a time, in order, and nobody believes to be it too long.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use futures_util::{FutureExt, future::join_all};
-use tokio::task;
+use tokio::{sync::oneshot, task};
 
-use super::{LONG, clients, done, filled, is_lost, name, nothing_left, was_lost};
+use super::{LONG, clients, done, filled, freeze, is_lost, name, nothing_left, was_lost};
 use crate::{
     conformance::context::{Client, Context, key, service},
     kv::{Key, Range, Txn},
@@ -106,6 +106,28 @@ pub(in crate::conformance) async fn who_is_cut_off_knows_before_the_next_one_has
     is_lost(cx, &other, held.fence()).await;
     was_lost(held.release().await);
     next.fence().commit(Txn::new().put(&key("a"), "1")).await.expect("it is the next one's");
+}
+
+pub(in crate::conformance) async fn who_was_frozen_knows_when_it_wakes_up(cx: &Context) {
+    let other = cx.client().await;
+    let (has_it, told) = oneshot::channel();
+    let (wake, go_on) = mpsc::channel();
+    let frozen = cx.program(async move |cx| {
+        let client = cx.client().await;
+        let held = acquired(&cx, &lock(&client).ttl(cx.ttl())).await;
+        has_it.send(held.fence().token()).expect("the check goes on");
+        freeze(go_on);
+        assert!(!held.fence().is_valid(), "two believe to have it");
+        is_lost(&cx, &client, held.fence()).await;
+        was_lost(held.release().await);
+    });
+    let token = cx.within("the lock", told).await.expect("no panic");
+    let next = acquired(cx, &lock(&other)).await;
+    assert!(next.fence().token() > token);
+    wake.send(()).expect("it is frozen");
+    done(cx, "the holder to be told", frozen).await;
+    next.fence().commit(Txn::new().put(&key("a"), "1")).await.expect("it is the next one's");
+    next.release().await.expect("it was held");
 }
 
 pub(in crate::conformance) async fn who_is_expired_is_told_and_writes_no_more(cx: &Context) {

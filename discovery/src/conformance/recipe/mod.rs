@@ -9,7 +9,7 @@ pub(super) mod group;
 pub(super) mod lock;
 pub(super) mod run;
 
-use std::time::Duration;
+use std::{sync::mpsc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -68,6 +68,12 @@ async fn is_lost(cx: &Context, observer: &Client, fence: &Fence) {
     cx.eventually("a late write to be refused", refusal).await;
     observer.commit(Txn::new().absent(&late).put(&late, "nobody was here")).await;
     observer.commit(Txn::new().delete(&late)).await;
+}
+
+/// Does nothing at all until somebody says `go on`, or is gone.
+#[expect(clippy::needless_pass_by_value, reason = "nobody else is woken by it")]
+fn freeze(go_on: mpsc::Receiver<()>) {
+    let _ = go_on.recv();
 }
 
 /// What was lost cannot be given back.
