@@ -48,6 +48,7 @@
 //! | guards | hold when the transaction is applied, also against deletion and creation anew; a program that creates entries without this crate can slip in between the last look and the write |
 //! | [`Guard::Alive`](discovery::kv::Guard::Alive) | cannot tell whether a key that has keys *below it* was deleted and written anew |
 //! | resume | never: each watch begins with the whole range |
+//! | many watches | one session more for each 100 KiB of their paths; servers limit those of a client (`maxClientCnxns`) |
 //! | silence | noticed within two thirds of the session timeout |
 //! | lease not renewed | ends after its ttl, although the connection lives |
 //! | handle dropped | its leases end at once; watches go on |

@@ -78,9 +78,8 @@ impl Watch {
     async fn open(reader: Arc<Reader>, range: Range) -> Result<(KvUpdate, Box<Self>)> {
         reader.layout().check(range.top())?;
         let deadline = reader.deadline();
-        let session = reader.session(deadline).await?;
         let top = reader.layout().node(range.top());
-        let room = session.room_for_watch(&top)?;
+        let (session, room) = reader.watches().room(&top, deadline).await?;
         let set = session.client().watch(&top, zk::AddWatchMode::PersistentRecursive);
         let watcher =
             session.call(deadline, set).await.map_err(|trouble| session.failed(trouble).not_applied())?;

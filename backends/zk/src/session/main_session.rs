@@ -1,7 +1,7 @@
 //! The session for everything that is not bound to a lease.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use futures_util::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Session, Task};
+use super::{Room, Session, Task};
 use crate::config::ZkConfig;
 
 /// How soon a client that has lost its connection has found another one, if its first attempt succeeds.
@@ -98,4 +98,54 @@ impl Main {
         };
         opened.boxed().shared()
     }
+}
+
+/// The main session and, for watches that find no room on it, others like it.
+pub(crate) struct WatchSessions {
+    main: Arc<Main>,
+    /// Each ends with its last watch; its place is then for another one. Held for single looks, never across an `await`.
+    others: Mutex<Vec<Weak<Main>>>,
+}
+
+impl WatchSessions {
+    pub(crate) fn new(main: Arc<Main>) -> Self {
+        Self { main, others: Mutex::default() }
+    }
+
+    /// The first session that has room for a watch of a node; connected.
+    pub(crate) async fn room(&self, node: &str, deadline: Instant) -> Result<(Arc<Session>, Room)> {
+        let mut main = self.main.clone();
+        let mut session = main.session(deadline).await?;
+        let mut place = 0;
+        loop {
+            if let Some(room) = session.room_for_watch(node, &main) {
+                session.ready(deadline).await?;
+                return Ok((session, room));
+            }
+            main = self.other(place);
+            session = main.session(deadline).await.map_err(no_other)?;
+            place += 1;
+        }
+    }
+
+    /// The one at a place, or a new one for there.
+    fn other(&self, place: usize) -> Arc<Main> {
+        // Each place is as good as any other, so a panic elsewhere under the lock does no harm.
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if place == others.len() {
+            others.push(Weak::new());
+        }
+        others[place].upgrade().unwrap_or_else(|| {
+            let main = Arc::new(Main::new(self.main.config.clone()));
+            others[place] = Arc::downgrade(&main);
+            main
+        })
+    }
+}
+
+/// Why there is no further session.
+fn no_other(error: Error) -> Error {
+    let message =
+        "no further session for more watches; if the server is up, does its maxClientCnxns allow one more?";
+    Error::new(error.kind(), message).not_applied().with_source(error)
 }

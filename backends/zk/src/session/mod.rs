@@ -1,4 +1,5 @@
-//! Sessions with the server: one for reads, permanent entries and watches, and one for each lease.
+//! Sessions with the server: one for reads, permanent entries and watches, more if those are many, and one for each
+//! lease.
 //!
 //! The client library reconnects a session by itself but never replaces one that expired; [`Main`] does. It queues
 //! what is called while there is no connection, without bound or deadline; so [`Session::ready`] is awaited first, and
@@ -35,7 +36,7 @@ use zookeeper_client as zk;
 pub(crate) use self::{
     horizon::{AsOf, Horizon},
     lease::LeaseSessions,
-    main_session::Main,
+    main_session::{Main, WatchSessions},
 };
 use crate::{
     config::ZkConfig,
@@ -43,7 +44,8 @@ use crate::{
 };
 
 /// The most bytes that the paths of a session's watches may have together. Beyond 128 KiB the client splits the list
-/// that it sends when it reconnects, mistakes the second answer for a protocol error, and reconnects for ever.
+/// that it sends when it reconnects, mistakes the second answer for a protocol error, and reconnects for ever. Watches
+/// that find no room are set on another session.
 const WATCHED_MAX: usize = 100 * 1024;
 
 /// How long an answer may take before the server is nudged. Servers from 3.6.0 to 3.8.0 may overlook a request until
@@ -176,20 +178,12 @@ impl Session {
         }
     }
 
-    /// Reserves the room that a watch takes.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`] if there is too little left.
-    pub(crate) fn room_for_watch(&self, path: &str) -> Result<Room> {
-        let room = Room { watched: self.watched.clone(), bytes: path.len() };
+    /// Reserves the room that a watch takes, if there is enough.
+    fn room_for_watch(&self, path: &str, main: &Arc<Main>) -> Option<Room> {
+        let room = Room { _main: main.clone(), watched: self.watched.clone(), bytes: path.len() };
         // A count and nothing else: relaxed ordering will do. The room returns what it took also if it is refused.
-        if self.watched.fetch_add(room.bytes, Ordering::Relaxed) + room.bytes > WATCHED_MAX {
-            let message =
-                "there are too many watches on one session; watch a subtree in place of its services";
-            return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
-        }
-        Ok(room)
+        let watched = self.watched.fetch_add(room.bytes, Ordering::Relaxed) + room.bytes;
+        (watched <= WATCHED_MAX).then_some(room)
     }
 
     /// Lets go of the client as soon as the requests under way have noticed.
@@ -205,8 +199,9 @@ impl fmt::Debug for Session {
 }
 
 /// What one watch takes of [`WATCHED_MAX`]; returned on drop.
-#[derive(Debug)]
 pub(crate) struct Room {
+    /// Keeps what was opened for watches alone, as long as there is one.
+    _main: Arc<Main>,
     watched: Arc<AtomicUsize>,
     bytes: usize,
 }

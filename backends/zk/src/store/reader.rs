@@ -18,7 +18,7 @@ use crate::{
     config::ZkConfig,
     error::Trouble,
     path::Layout,
-    session::{AsOf, Horizon, LeaseSessions, Main, Session, lease_id, revision},
+    session::{AsOf, Horizon, LeaseSessions, Main, Session, WatchSessions, lease_id, revision},
 };
 
 /// How many operations may be under way at once. ZooKeeper is fastest with 64 to 512 requests in flight; more only
@@ -29,7 +29,8 @@ const IN_FLIGHT: usize = 256;
 pub(crate) struct Reader {
     config: Arc<ZkConfig>,
     layout: Layout,
-    main: Main,
+    main: Arc<Main>,
+    watches: WatchSessions,
     horizon: Horizon,
     in_flight: Semaphore,
     /// To tell which entries are bound to a lease of the store. Weak: a watch keeps no lease alive.
@@ -39,9 +40,11 @@ pub(crate) struct Reader {
 impl Reader {
     pub(super) fn new(config: ZkConfig, leases: Weak<LeaseSessions>) -> Self {
         let config = Arc::new(config);
+        let main = Arc::new(Main::new(config.clone()));
         Self {
             layout: config.layout(),
-            main: Main::new(config.clone()),
+            watches: WatchSessions::new(main.clone()),
+            main,
             horizon: Horizon::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             leases,
@@ -71,7 +74,12 @@ impl Reader {
         acquire(&self.in_flight, deadline).await
     }
 
-    /// The session for reads, permanent entries and watches; connected.
+    /// The sessions for watches.
+    pub(crate) fn watches(&self) -> &WatchSessions {
+        &self.watches
+    }
+
+    /// The session for reads, permanent entries and, as long as it has room, watches; connected.
     pub(crate) async fn session(&self, deadline: Instant) -> Result<Arc<Session>> {
         let session = self.main.session(deadline).await?;
         session.ready(deadline).await?;

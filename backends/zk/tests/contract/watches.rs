@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use discovery::{
-    Backend, ErrorKind,
+    Backend, Discovery, ErrorKind, KeyView,
     kv::{Key, KvUpdate, Range, Txn},
 };
 use discovery_testbed::{Proxy, ZooKeeper};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::common::*;
@@ -208,6 +209,46 @@ async fn a_watch_of_one_key_reads_that_key_alone() {
     assert_eq!(follower.changes.len(), 1);
 }
 
+/// The client library can set watches anew on one session up to 128 KiB of their paths.
+#[tokio::test]
+async fn as_many_keys_as_one_likes_can_be_watched() {
+    let Some(server) = ZooKeeper::builder().unsynced().start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let (zk, writer) = (zk(&proxy.address().to_string()), zk(&server.connect_string()));
+    let keys: Vec<_> = (0..3000).map(|n| key(&format!("a/{n:057}"))).collect();
+    let write = async |value: &str| {
+        for keys in keys.chunks(100) {
+            let txn = keys.iter().fold(Txn::new(), |txn, key| txn.put(key, value.to_owned()));
+            kv(&writer).commit(txn).await.unwrap();
+        }
+    };
+    let watcher = Discovery::new(zk.clone()).kv().unwrap();
+    let mut views: Vec<_> = keys.iter().map(|key| watcher.view(Range::Key(key.clone()))).collect();
+    all_told(&mut views, None).await;
+    write("1").await;
+    all_told(&mut views, Some("1")).await;
+    for round in ["2", "3"] {
+        proxy.cut().await;
+        write(round).await;
+        all_told(&mut views, Some(round)).await;
+    }
+    assert_eq!(watched(&server).await.len(), keys.len());
+    drop(views);
+    eventually("the server forgets the watches, and the sessions that were opened for them", async || {
+        watched(&server).await.is_empty() && counter(&server, "zk_global_sessions").await == 2
+    })
+    .await;
+}
+
+/// Waits until each of the views of one key knows its value.
+async fn all_told(views: &mut [KeyView], value: Option<&str>) {
+    let told = views.iter_mut().map(async |view| {
+        let known = |view: &KeyView| view.entries().values().next().map(|entry| entry.value.clone());
+        while view.changed().await.is_ok() && known(view).as_deref() != value.map(str::as_bytes) {}
+    });
+    soon("all views", join_all(told)).await;
+}
+
 /// A watch, whatever happened to the connection just before.
 async fn started(zk: &discovery_zk::Zk, range: &Range) -> Follower {
     let mut follower = None;
@@ -221,9 +262,14 @@ async fn started(zk: &discovery_zk::Zk, range: &Range) -> Follower {
 
 /// How many requests a server has had.
 async fn requests(server: &ZooKeeper) -> u64 {
+    counter(server, "zk_packets_received").await
+}
+
+/// One of the counters that a server keeps.
+async fn counter(server: &ZooKeeper, name: &str) -> u64 {
     let counters = server.four_letter_word("mntr").await.unwrap();
-    let received = counters.lines().find_map(|line| line.strip_prefix("zk_packets_received"));
-    received.unwrap().trim().parse().unwrap()
+    let value = counters.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap().trim().parse().unwrap()
 }
 
 /// The paths that a server has watches on.
