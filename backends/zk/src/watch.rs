@@ -109,18 +109,16 @@ impl Watch {
         }
     }
 
-    /// Asks for a sign of life, from the leader of the ensemble. Events that happened before the answer have arrived
-    /// before it; returns the first if there is one.
+    /// Waits for a sign of life. Events that happened before have arrived before it; returns the first if there is one.
     async fn probe(&mut self) -> Result<Option<zk::WatchedEvent>> {
-        let horizon = self.reader.horizon();
-        let target = horizon.zxid();
-        let caught_up = self.session.catch_up(horizon);
-        let caught_up = self.session.has_caught_up(self.patience(), Some(caught_up)).await;
-        let caught_up = caught_up.map_err(|trouble| self.session.failed(trouble).not_applied())?;
-        self.heard = Instant::now();
+        // One that another watch has asked for will do, too: they soon ask together.
+        let age = self.reader.config().probe_interval() / 4;
+        let sign = self.session.sign_of_life(age, self.patience(), self.reader.horizon()).await;
+        let sign = sign.map_err(|trouble| self.session.failed(trouble).not_applied())?;
+        self.heard = sign.at;
         let event = self.watcher.changed().now_or_never();
-        if event.is_none() && caught_up {
-            self.reported = self.reported.max(target);
+        if event.is_none() {
+            self.reported = self.reported.max(sign.told);
         }
         Ok(event)
     }

@@ -79,7 +79,7 @@ impl Horizon {
 }
 
 /// Has a server catch up; under way.
-pub(crate) struct CatchUp<'s> {
+pub(super) struct CatchUp<'s> {
     target: i64,
     sync: Answer<'s, ()>,
     witness: Option<Answer<'s, Option<zk::Stat>>>,
@@ -130,7 +130,7 @@ impl Session {
     }
 
     /// Sends what makes the server catch up, whatever is known of it.
-    pub(crate) fn catch_up(&self, horizon: &Horizon) -> CatchUp<'_> {
+    pub(super) fn catch_up(&self, horizon: &Horizon) -> CatchUp<'_> {
         let Mark { zxid, witness } = horizon.mark();
         let sync = Box::pin(self.client.sync("/"));
         let witness = witness.map(|node| Box::pin(self.client.check_stat(&node)) as Answer<'_, _>);
@@ -138,7 +138,7 @@ impl Session {
     }
 
     /// Whether the server has proved to have caught up, if it had to.
-    pub(crate) async fn has_caught_up(
+    pub(super) async fn has_caught_up(
         &self,
         deadline: Instant,
         catch_up: Option<CatchUp<'_>>,

@@ -12,6 +12,7 @@
 mod horizon;
 mod lease;
 mod main_session;
+mod pulse;
 
 use std::{
     fmt,
@@ -33,6 +34,7 @@ use tokio::{
 };
 use zookeeper_client as zk;
 
+use self::pulse::Pulse;
 pub(crate) use self::{
     horizon::{AsOf, Horizon},
     lease::LeaseSessions,
@@ -58,6 +60,7 @@ pub(crate) struct Session {
     lease: Option<LeaseId>,
     /// The highest zxid that the server of this session is known to have applied.
     seen: Horizon,
+    pulse: Pulse,
     /// Set when the client has lost its way: its task was stopped with the runtime it was on, or it did not understand
     /// an answer. Only makes the next caller open another session, so relaxed ordering will do.
     broken: AtomicBool,
@@ -80,6 +83,7 @@ impl Session {
             client,
             lease,
             seen: Horizon::default(),
+            pulse: Pulse::default(),
             broken: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             watched: Arc::default(),

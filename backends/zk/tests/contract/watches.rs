@@ -90,6 +90,23 @@ async fn an_idle_watch_shows_that_it_lives() {
 }
 
 #[tokio::test]
+async fn idle_watches_ask_for_a_sign_of_life_together() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk_at(&format!("{}/cn?session_timeout=3s", server.connect_string()));
+    let ranges: Vec<_> = (0..100).map(|n| Range::Key(key(&format!("a/{n}")))).collect();
+    let started = join_all(ranges.iter().map(|range| Follower::start(&zk, range))).await;
+    let mut followers: Vec<_> = started.into_iter().map(Result::unwrap).collect();
+    let before = requests(&server).await;
+    for _ in 0..3 {
+        for update in join_all(followers.iter_mut().map(Follower::next)).await {
+            assert!(matches!(update.unwrap(), KvUpdate::Progress(_)));
+        }
+    }
+    let requests = requests(&server).await - before;
+    assert!(requests < 50, "{requests}");
+}
+
+#[tokio::test]
 async fn a_cut_ends_a_watch_and_the_next_one_knows_all() {
     let Some(server) = ZooKeeper::start_or_skip().await else { return };
     let proxy = Proxy::start(server.address()).unwrap();
@@ -238,6 +255,27 @@ async fn as_many_keys_as_one_likes_can_be_watched() {
         watched(&server).await.is_empty() && counter(&server, "zk_global_sessions").await == 2
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_watch_that_finds_no_room_says_what_to_do() {
+    let Some(server) = ZooKeeper::builder().unsynced().start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let zk = zk_at(&format!("{}/cn?session_timeout=20s&connect_timeout=300ms", proxy.address()));
+    let start = async |n| Follower::start(&zk, &Range::Key(key(&format!("a/{n:0500}")))).await;
+    let sessions = async || counter(&server, "zk_global_sessions").await;
+    let mut followers = Vec::new();
+    while sessions().await < 2 {
+        followers.push(start(followers.len()).await.unwrap());
+    }
+    followers.pop();
+    eventually("its session ends", async || sessions().await == 1).await;
+
+    proxy.black_hole().await;
+    let error = start(followers.len()).await.err().unwrap();
+    assert!(error.is_transient() && error.to_string().contains("maxClientCnxns"), "{error:?}");
+    proxy.pass().await;
+    start(followers.len()).await.unwrap();
 }
 
 /// Waits until each of the views of one key knows its value.
