@@ -1,4 +1,4 @@
-//! What the `Trace` layer tells, and what it keeps to itself.
+//! What the `Trace` layer tells, and what it keeps to itself; and how often an outage is told.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -10,11 +10,12 @@ use std::{
 
 use discovery::{
     Discovery, ServiceName,
-    kv::{Key, Txn},
+    kv::{Key, Range, Txn},
     layer::{Fault, Trace},
     mem::Mem,
 };
 use futures_util::StreamExt;
+use tokio::time::timeout;
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
@@ -48,6 +49,24 @@ async fn traces_tell_names_outcomes_and_times_but_no_values() {
     assert!(!told.contains("confidential"), "{told}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_view_of_keys_tells_of_each_outage_once() {
+    let journal = Journal::default();
+    let _guard = tracing::subscriber::set_default(journal.clone());
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(fault.clone());
+    let mut view = discovery.kv().unwrap().view(Range::Key("a".parse().unwrap()));
+    assert!(view.changed().await.unwrap().is_empty());
+    let mut a_minute = async || timeout(Duration::from_secs(60), view.changed()).await.unwrap_err();
+    for outages in 1..=2 {
+        fault.partition();
+        a_minute().await;
+        assert_eq!(journal.to_string().matches("cannot watch").count(), outages, "{journal}");
+        fault.heal();
+        a_minute().await;
+    }
+}
+
 /// Writes down every span and event.
 #[derive(Clone, Default)]
 struct Journal(Arc<Mutex<String>>);
@@ -69,7 +88,7 @@ impl fmt::Display for Journal {
 
 impl Subscriber for Journal {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("discovery::layer")
+        ["discovery::layer", "discovery::watch"].iter().any(|told| metadata.target().starts_with(told))
     }
 
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {

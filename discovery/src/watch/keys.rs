@@ -40,6 +40,8 @@ pub struct KeyView {
     /// Never locked: it makes this `Sync`, which streams are not, so that those who have one can be borrowed by tasks.
     updates: Mutex<Option<KvUpdates>>,
     attempts: Attempts,
+    /// How many attempts in a row have failed.
+    failed: usize,
     entries: BTreeMap<Key, Entry>,
     /// Up to when everything is known; `None` before the first answer.
     revision: Option<Revision>,
@@ -48,7 +50,15 @@ pub struct KeyView {
 impl KeyView {
     pub(crate) fn new(backend: Arc<dyn Backend>, backoff: Backoff, range: Range) -> Self {
         let attempts = backoff.start();
-        Self { backend, range, updates: Mutex::default(), attempts, entries: BTreeMap::new(), revision: None }
+        Self {
+            backend,
+            range,
+            updates: Mutex::default(),
+            attempts,
+            failed: 0,
+            entries: BTreeMap::new(),
+            revision: None,
+        }
     }
 
     /// What is in the range, as far as it was told.
@@ -103,7 +113,13 @@ impl KeyView {
             if hopeless {
                 return Err(error);
             }
-            tracing::debug!(range = ?self.range, %error, "watch interrupted; trying again");
+            self.failed += 1;
+            // One is a mere interruption; a second one is told, and only that, however long it goes on.
+            if self.failed == 2 {
+                tracing::warn!(range = ?self.range, %error, "cannot watch; trying again, what is known is getting old");
+            } else {
+                tracing::debug!(range = ?self.range, %error, "watch interrupted; trying again");
+            }
             time::sleep(self.attempts.next_delay()).await;
         }
     }
@@ -115,6 +131,7 @@ impl KeyView {
             KvUpdate::Progress(revision) => (revision, Vec::new()),
         };
         self.revision = Some(revision);
+        self.failed = 0;
         for change in &changes {
             match change {
                 KvChange::Put(entry) => self.entries.insert(entry.key.clone(), entry.clone()),
