@@ -4,6 +4,7 @@
 //! `store` has the entries, leases and transactions; `history` remembers the latest changes, so that a watch can
 //! continue where an earlier one ended. There is no task: whoever looks at the store first ends what is due.
 
+mod bells;
 mod history;
 mod store;
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,11 +12,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{self, Instant},
 };
 
-use super::history::History;
+use super::{bells::Bells, history::History};
 use crate::{
     Error, ErrorKind, Grant, LeaseId, Leases, Result, Revision,
     kv::{Entry, Guard, Key, Kv, KvChange, KvUpdate, KvUpdates, Op, Range, Scan, Txn},
@@ -25,8 +26,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     state: Arc<Mutex<State>>,
-    /// Rung behind every write, so that watches look again. Carries nothing: the state has it all.
-    bell: watch::Sender<()>,
     max_value: usize,
 }
 
@@ -35,6 +34,7 @@ struct State {
     revision: Revision,
     entries: BTreeMap<Key, Entry>,
     history: History,
+    bells: Bells,
     leases: BTreeMap<LeaseId, Lease>,
     last_lease: u64,
 }
@@ -52,54 +52,47 @@ impl Store {
             revision: Revision(0),
             entries: BTreeMap::new(),
             history: History::new(history),
+            bells: Bells::default(),
             leases: BTreeMap::new(),
             last_lease: 0,
         };
-        Self { state: Arc::new(Mutex::new(state)), bell: watch::Sender::new(()), max_value }
+        Self { state: Arc::new(Mutex::new(state)), max_value }
     }
 
     pub(super) fn expire(&self, lease: LeaseId) {
-        self.write(|state| state.end(lease));
+        self.state().end(lease);
     }
 
     pub(super) fn expire_all(&self) {
-        self.write(|state| {
-            let all: Vec<_> = state.leases.keys().copied().collect();
-            for lease in all {
-                state.end(lease);
-            }
-        });
+        let mut state = self.state();
+        let all: Vec<_> = state.leases.keys().copied().collect();
+        for lease in all {
+            state.end(lease);
+        }
     }
 
     pub(super) fn compact(&self) {
-        self.write(|state| state.history.compact(state.revision));
+        let mut state = self.state();
+        let now = state.revision;
+        state.history.compact(now);
     }
 
     pub(super) fn plant(&self, key: Key, value: Bytes) {
-        self.write(|state| {
-            state.revision.0 += 1;
-            state.put(key, value, None);
-        });
+        let mut state = self.state();
+        state.revision.0 += 1;
+        state.put(key, value, None);
     }
 
     pub(super) fn open_watches(&self) -> usize {
-        self.bell.receiver_count()
+        self.state().bells.len()
     }
 
     /// The state as of now: leases that are due are ended first.
     fn state(&self) -> MutexGuard<'_, State> {
         // No step leaves the state half-changed, so a panic elsewhere under the lock does no harm.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.end_due(Instant::now()) {
-            self.bell.send_replace(());
-        }
+        state.end_due(Instant::now());
         state
-    }
-
-    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let outcome = change(&mut self.state());
-        self.bell.send_replace(());
-        outcome
     }
 }
 
@@ -115,17 +108,13 @@ impl Kv for Store {
 
     async fn commit(&self, txn: Txn) -> Result<Revision> {
         txn.check(self.max_value)?;
-        self.write(|state| state.commit(txn))
+        self.state().commit(txn)
     }
 
     fn watch(&self, range: &Range, after: Option<Revision>) -> KvUpdates {
-        let watcher = Watcher {
-            bell: self.bell.subscribe(),
-            store: self.clone(),
-            range: range.clone(),
-            cursor: after,
-            greeted: false,
-        };
+        let (number, bell) = self.state().bells.hang(range);
+        let watcher =
+            Watcher { store: self.clone(), range: range.clone(), number, bell, after, greeted: false };
         stream::unfold(watcher, |mut watcher| async { Some((Ok(watcher.next().await), watcher)) }).boxed()
     }
 }
@@ -136,12 +125,11 @@ impl Leases for Store {
         if ttl.is_zero() {
             return Err(Error::invalid("a lease of no time ends before it begins; give a ttl"));
         }
-        Ok(self.write(|state| {
-            state.last_lease += 1;
-            let id = LeaseId(state.last_lease);
-            state.leases.insert(id, Lease { ttl, deadline: Instant::now() + ttl, keys: BTreeSet::new() });
-            Grant { id, ttl }
-        }))
+        let mut state = self.state();
+        state.last_lease += 1;
+        let id = LeaseId(state.last_lease);
+        state.leases.insert(id, Lease { ttl, deadline: Instant::now() + ttl, keys: BTreeSet::new() });
+        Ok(Grant { id, ttl })
     }
 
     async fn renew(&self, id: LeaseId) -> Result<Duration> {
@@ -152,7 +140,7 @@ impl Leases for Store {
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<()> {
-        self.write(|state| state.end(id));
+        self.state().end(id);
         Ok(())
     }
 }
@@ -213,6 +201,7 @@ impl State {
             lease.keys.insert(key.clone());
         }
         let entry = Entry { key: key.clone(), value, created, modified: self.revision, lease };
+        self.bells.ring(&key, self.revision);
         self.history.push(self.revision, KvChange::Put(entry.clone()));
         self.entries.insert(key, entry);
     }
@@ -220,6 +209,7 @@ impl State {
     fn delete(&mut self, key: &Key) {
         if let Some(entry) = self.entries.remove(key) {
             self.unbind(entry.lease, key);
+            self.bells.ring(key, self.revision);
             self.history.push(self.revision, KvChange::Delete(entry.key));
         }
     }
@@ -238,13 +228,21 @@ impl State {
         }
     }
 
-    fn end_due(&mut self, now: Instant) -> bool {
+    fn end_due(&mut self, now: Instant) {
         let due: Vec<_> =
             self.leases.iter().filter(|(_, lease)| lease.deadline <= now).map(|(id, _)| *id).collect();
         for lease in &due {
             self.end(*lease);
         }
-        !due.is_empty()
+    }
+
+    /// When something in the range may end by itself. Leases that do not matter may be among those that count.
+    fn next_due(&self, range: &Range) -> Option<Instant> {
+        if let Range::Key(only) = range {
+            let lease = self.entries.get(only)?.lease?;
+            return self.leases.get(&lease).map(|lease| lease.deadline);
+        }
+        self.leases.values().map(|lease| lease.deadline).min()
     }
 
     /// What a watch that has seen everything up to `cursor` must hear next.
@@ -261,9 +259,12 @@ impl State {
 /// One watch: reads the history at its own pace, so a slow one costs the store nothing.
 struct Watcher {
     store: Store,
-    bell: watch::Receiver<()>,
     range: Range,
-    cursor: Option<Revision>,
+    /// Of its bell.
+    number: u64,
+    bell: Arc<Notify>,
+    /// What its reader knew before.
+    after: Option<Revision>,
     /// Whether it has said anything yet: one that continues must say so at once.
     greeted: bool,
 }
@@ -271,17 +272,18 @@ struct Watcher {
 impl Watcher {
     async fn next(&mut self) -> KvUpdate {
         loop {
-            self.bell.mark_unchanged();
             let due = {
-                let state = self.store.state();
-                let news = state.news(&self.range, self.cursor);
-                self.cursor = Some(state.revision);
-                let greeting = (!self.greeted).then_some(KvUpdate::Progress(state.revision));
-                self.greeted = true;
-                if let Some(news) = news.or(greeting) {
+                let mut state = self.store.state();
+                let first = state.bells.answer(&self.range, self.number);
+                let news = if mem::replace(&mut self.greeted, true) {
+                    first.and_then(|first| state.news(&self.range, Some(Revision(first.0 - 1))))
+                } else {
+                    state.news(&self.range, self.after).or(Some(KvUpdate::Progress(state.revision)))
+                };
+                if let Some(news) = news {
                     return news;
                 }
-                state.leases.values().map(|lease| lease.deadline).min()
+                state.next_due(&self.range)
             };
             let due = async {
                 match due {
@@ -290,14 +292,49 @@ impl Watcher {
                 }
             };
             tokio::select! {
-                // The store that holds the bell is our own: it cannot go away.
-                _ = self.bell.changed() => {}
+                () = self.bell.notified() => {}
                 () = due => {}
             }
         }
     }
 }
 
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.store.state().bells.take_down(&self.range, self.number);
+    }
+}
+
 fn lost(lease: LeaseId) -> Error {
     Error::new(ErrorKind::LeaseLost, format!("lease {lease} is gone; grant a new one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_does_not_start_over_because_others_have_filled_the_history() {
+        let store = Store::new(4, 1024);
+        let (ours, theirs): (Key, Key) = ("ours".parse().unwrap(), "theirs".parse().unwrap());
+        let mut watch = store.watch(&Range::Key(ours.clone()), None);
+        assert!(matches!(watch.next().await, Some(Ok(KvUpdate::Reset(_)))));
+        for n in 0..100 {
+            store.commit(Txn::new().put(&theirs, n.to_string())).await.unwrap();
+            assert!(watch.next().now_or_never().is_none());
+        }
+        store.compact();
+        let lease = store.grant(Duration::from_secs(1)).await.unwrap().id;
+        let txn = Txn::new().op(Op::Put { key: ours.clone(), value: "1".into(), lease: Some(lease) });
+        let revision = store.commit(txn).await.unwrap();
+        let Some(Ok(KvUpdate::Delta { revision: told, changes })) = watch.next().await else {
+            panic!("a change")
+        };
+        assert!(told == revision && matches!(&changes[..], [KvChange::Put(entry)] if entry.key == ours));
+        // Nobody touches the store, and it ends all the same.
+        let Some(Ok(KvUpdate::Delta { changes, .. })) = watch.next().await else { panic!("the end") };
+        assert_eq!(changes, [KvChange::Delete(ours)]);
+    }
 }
