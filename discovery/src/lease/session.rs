@@ -235,8 +235,12 @@ impl Task {
                     // Nobody holds anything any more; what is left to be taken back ends with the lease.
                     None => return self.end().await,
                 },
-                Some((outcome, ack)) = self.removals.next() => if let Some(ack) = ack {
-                    let _ = ack.send(outcome);
+                Some((outcome, ack)) = self.removals.next() => match (outcome, ack) {
+                    (outcome, Some(ack)) => drop(ack.send(outcome)),
+                    (Ok(()), None) => {}
+                    (Err(error), None) => {
+                        tracing::warn!(%error, "what is not held any more cannot be taken back; it goes with its lease");
+                    }
                 },
                 (sent, outcome) = pending_or(&mut self.renewal) => {
                     self.renewal = None;
