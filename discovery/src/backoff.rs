@@ -29,6 +29,11 @@ impl Backoff {
         Self { seed: Some(seed), ..self }
     }
 
+    /// The same with delays that grow no further than this.
+    pub(crate) fn up_to(self, cap: Duration) -> Self {
+        Self { first: self.first.min(cap), cap: self.cap.min(cap), ..self }
+    }
+
     pub(crate) fn start(self) -> Attempts {
         Attempts { policy: self, delays: self.delays(), resumed: Instant::now() }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     fence::{Fence, lost},
     known::{Known, json},
-    place::{Hold, Place, Sight},
+    place::{Hold, Place},
 };
 use crate::{
     Error, Owner, Result, Revision, ServiceName,
@@ -105,7 +105,7 @@ impl Barrier {
     /// Waits until this party is let in, and says who is with it.
     async fn opened(&self, hold: &Hold) -> Result<Round> {
         let key = self.mark()?;
-        let mut sight = Sight::new(self.place.sessions(), key.clone());
+        let mut sight = self.place.sight(key.clone());
         let mut pace = self.place.pace();
         let mut behind = Revision::default();
         loop {

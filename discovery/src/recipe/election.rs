@@ -188,7 +188,7 @@ impl Observer {
                 },
                 None => match queue::everybody(&self.place).await?.first() {
                     Some(first) => {
-                        let entry = Sight::new(self.place.sessions(), first.key.clone());
+                        let entry = self.place.sight(first.key.clone());
                         self.following = Some((entry, first.created));
                         continue;
                     }

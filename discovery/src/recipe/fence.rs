@@ -48,8 +48,8 @@ impl Fence {
         tell(&publish, session.borrow_and_update().clone());
         let standing = publish.subscribe();
         let mut lookout = JoinSet::new();
+        lookout.spawn(look_out(place.sight(key.clone()), created, session, publish));
         let sessions = place.sessions().clone();
-        lookout.spawn(look_out(Sight::new(&sessions, key.clone()), created, session, publish));
         Self(Arc::new(Inner { sessions, key, created, standing, _lookout: lookout }))
     }
 

@@ -81,12 +81,23 @@ impl Place {
 
     /// Has a range at hand.
     pub(super) fn view(&self, range: Range) -> KeyView {
-        KeyView::new(self.sessions.backend().clone(), self.sessions.backoff(), range)
+        KeyView::new(self.sessions.backend().clone(), self.backoff(), range)
+    }
+
+    /// Follows a key.
+    pub(super) fn sight(&self, key: Key) -> Sight {
+        Sight(self.view(Range::Key(key)))
     }
 
     /// A new sequence of attempts.
     pub(super) fn pace(&self) -> Pace {
-        Pace::new(&self.sessions)
+        Pace { outage: self.backoff().start(), contention: CONTENTION.start() }
+    }
+
+    /// Pauses that grow must not outgrow the lease: whoever renews it all the same, because connections break but can be
+    /// made again, would count as alive and see nothing.
+    fn backoff(&self) -> Backoff {
+        self.sessions.backoff().up_to(self.ttl / 10)
     }
 
     /// Creates an entry of our own under a lease, right below `parent`.
@@ -155,7 +166,7 @@ impl Place {
 
     /// Waits until this life of an entry is over.
     pub(super) async fn gone(&self, entry: &Entry) -> Result<()> {
-        let mut sight = Sight::new(&self.sessions, entry.key.clone());
+        let mut sight = self.sight(entry.key.clone());
         while sight.next().await?.is_some_and(|found| found.created == entry.created) {}
         Ok(())
     }
@@ -178,10 +189,6 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    fn new(sessions: &Sessions) -> Self {
-        Self { outage: sessions.backoff().start(), contention: CONTENTION.start() }
-    }
-
     /// Waits for a while, for what would otherwise be a tight loop.
     pub(super) async fn later(&mut self) {
         time::sleep(self.outage.next_delay()).await;
@@ -208,8 +215,10 @@ impl Pace {
 pub(super) struct Sight(KeyView);
 
 impl Sight {
+    /// For what hangs on no lease: at the pace of a usual one.
     pub(super) fn new(sessions: &Sessions, key: Key) -> Self {
-        Self(KeyView::new(sessions.backend().clone(), sessions.backoff(), Range::Key(key)))
+        let pace = sessions.backoff().up_to(TTL / 10);
+        Self(KeyView::new(sessions.backend().clone(), pace, Range::Key(key)))
     }
 
     /// How it is now, and then how it is whenever something happened to it. What it was in between may be left out, but

@@ -11,7 +11,9 @@ use tokio::time;
 
 use super::{
     group::{buddy, departed, labels, members},
-    support::{Client, MOMENT, TTL, entries, eventually, key, nothing_left, pending, value, within},
+    support::{
+        Client, MOMENT, TTL, entries, eventually, for_seeds, key, name, nothing_left, pending, value, within,
+    },
 };
 
 /// Covers for all who are gone until nothing more is told for a while; returns their labels.
@@ -260,4 +262,35 @@ async fn a_member_who_is_cut_off_knows_before_it_is_covered_for() {
     let again = clients[0].group().join("again").await.unwrap();
     assert_ne!(again.id(), members[0].id(), "nobody comes back");
     eventually("all are there", async || labels(&clients[1].group()).await.len() == 3).await;
+}
+
+#[test]
+fn a_death_is_noticed_in_time_however_often_the_connection_breaks() {
+    for_seeds(20, async |seed| {
+        let mem = Mem::new();
+        let (dying, troubled) = (Client::seeded(&mem, seed), Client::seeded(&mem, seed));
+        // Shorter than the pauses that a client may take.
+        let ttl = TTL / 9;
+        let join = async |client: &Client, label| {
+            client.discovery.group(&name()).unwrap().ttl(ttl).join(label).await.unwrap()
+        };
+        let _victim = join(&dying, "victim").await;
+        let mut survivor = join(&troubled, "survivor").await;
+        buddy(&mut survivor).await;
+        let breaks = async {
+            loop {
+                time::sleep(ttl / 3).await;
+                troubled.fault.cut();
+            }
+        };
+        let story = async {
+            assert!(time::timeout(20 * ttl, survivor.next()).await.is_err(), "nobody has died yet");
+            dying.fault.partition();
+            drop(within(ttl + ttl / 2, "noticed", departed(&mut survivor)).await);
+        };
+        tokio::select! {
+            () = breaks => {}
+            () = story => {}
+        }
+    });
 }

@@ -89,7 +89,7 @@ impl Membership {
             }
         }
         Ok(Self {
-            record: Sight::new(circle.place.sessions(), circle.record(&id)?),
+            record: circle.place.sight(circle.record(&id)?),
             fence: Fence::new(&circle.place, &hold),
             circle: circle.clone(),
             label: label.to_owned(),
@@ -221,7 +221,7 @@ impl Membership {
             };
             Some(Buddy { id: id.clone(), label: record.value.label })
         };
-        let alive = Sight::new(self.circle.place.sessions(), self.circle.alive(id)?);
+        let alive = self.circle.place.sight(self.circle.alive(id)?);
         // Only now: whoever drops the future before finds everything as it was.
         self.charge = self.named.take().map(|id| Charge { id, alive, is_gone: false });
         Ok(Some(News::Buddy(buddy)))
