@@ -115,7 +115,8 @@ impl Fence {
             Err(error) if error.kind() == ErrorKind::Conflict => match kv.get(&self.0.key).await {
                 Ok(Some(entry)) if entry.created == self.0.created => Err(error),
                 Ok(_) => Err(lost("the entry that stood for it is gone")),
-                Err(_) => Err(error),
+                // Nothing was written; why, cannot be told now.
+                Err(unknown) => Err(unknown.not_applied()),
             },
             outcome => outcome,
         }

@@ -93,6 +93,26 @@ async fn a_commit_whose_reply_is_lost_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_for_no_reason_that_can_be_told_may_be_tried_again() {
+    let mem = Mem::new();
+    let client = Client::new(&mem);
+    let held = client.lock().acquire().await.unwrap();
+    mem.expire_all();
+    // The store goes out of reach between the refusal and the look at whose condition it was.
+    client.calls.answer_late(MOMENT);
+    let commit = || held.fence().commit(Txn::new().put(&key("a"), "1"));
+    let (unknown, ()) = tokio::join!(commit(), async {
+        time::sleep(MOMENT / 2).await;
+        client.fault.partition();
+    });
+    let unknown = unknown.unwrap_err();
+    assert!(unknown.is_transient(), "{unknown}");
+    assert_eq!(unknown.outcome(), discovery::Outcome::NotApplied);
+    client.fault.heal();
+    assert_eq!(commit().await.unwrap_err().kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proof_outlives_outages_of_its_watch() {
     let mem = Mem::new();
     let client = Client::new(&mem);
