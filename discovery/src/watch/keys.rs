@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::{
     Backend, Error, ErrorKind, Result, Revision,
@@ -42,6 +42,9 @@ pub struct KeyView {
     attempts: Attempts,
     /// How many attempts in a row have failed.
     failed: usize,
+    /// Until when it waits before it tries again, if something failed. Kept here, so that who stops waiting for changes
+    /// and asks again does not cut it short.
+    pause: Option<Instant>,
     entries: BTreeMap<Key, Entry>,
     /// Up to when everything is known; `None` before the first answer.
     revision: Option<Revision>,
@@ -56,6 +59,7 @@ impl KeyView {
             updates: Mutex::default(),
             attempts,
             failed: 0,
+            pause: None,
             entries: BTreeMap::new(),
             revision: None,
         }
@@ -87,6 +91,9 @@ impl KeyView {
             let updates = match updates {
                 Some(updates) => updates,
                 none => {
+                    if let Some(pause) = self.pause {
+                        time::sleep_until(pause).await;
+                    }
                     let kv = self.backend.kv().ok_or_else(|| self.backend.info().lacks("kv"))?;
                     none.insert(kv.watch(&self.range, self.revision))
                 }
@@ -120,7 +127,7 @@ impl KeyView {
             } else {
                 tracing::debug!(range = ?self.range, %error, "watch interrupted; trying again");
             }
-            time::sleep(self.attempts.next_delay()).await;
+            self.pause = Some(Instant::now() + self.attempts.next_delay());
         }
     }
 
@@ -156,5 +163,29 @@ impl KeyView {
 impl fmt::Debug for KeyView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyView({:?} of {})", self.range, self.backend.info())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Discovery, layer::Fault, mem::Mem};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_and_again_does_not_cut_a_pause_short() {
+        let (first, moment) = (Duration::from_secs(1), Duration::from_millis(10));
+        let fault = Fault::new();
+        let pace = Backoff::new(first, 10 * first);
+        let discovery = Discovery::new(Mem::new()).backoff(pace).layer(fault.clone());
+        let mut view = discovery.kv().expect("memory has keys").view(Range::Subtree(Key::root()));
+        fault.partition();
+        assert!(time::timeout(moment, view.changed()).await.is_err(), "it is out of reach");
+        fault.heal();
+        let asked = Instant::now();
+        while time::timeout(moment, view.changed()).await.is_err() {}
+        let pause = asked.elapsed() + moment;
+        assert!(pause >= first && pause <= 2 * first, "{pause:?}");
     }
 }
