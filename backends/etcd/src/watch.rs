@@ -78,27 +78,26 @@ impl Watch {
     async fn open(store: Store, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Box<Self>)> {
         Layout::check(range.top())?;
         let deadline = store.cluster.deadline();
-        let connection = store.cluster.connection(deadline).await?;
+        let era = store.cluster.connection(deadline).await?.era();
         let after = after.and_then(|after| i64::try_from(after.0).ok());
         if let Some(after) = after.filter(|after| store.cluster.history().is_trusted(*after))
-            && let (mut watch, now) = Self::start(&store, &connection, &range, after, deadline).await?
+            && let (mut watch, now) = Self::start(&store, &range, after, era, deadline).await?
             && after <= now
             && let Some(missed) = watch.catch_up(now).await?
         {
             return Ok((missed, Box::new(watch)));
         }
         let scan = store.read_all(&range, deadline).await?;
-        let (watch, _) =
-            Self::start(&store, &connection, &range, scan.revision.0.cast_signed(), deadline).await?;
+        let (watch, _) = Self::start(&store, &range, scan.revision.0.cast_signed(), era, deadline).await?;
         Ok((KvUpdate::Reset(scan), Box::new(watch)))
     }
 
-    /// Has the server watch the range from behind a revision on. Returns also the revision that the server is at.
+    /// Has the server watch the range from behind a revision of an era on. Returns also the revision that the server is at.
     async fn start(
         store: &Store,
-        connection: &Arc<Connection>,
         range: &Range,
         after: i64,
+        era: u64,
         deadline: Instant,
     ) -> Result<(Self, i64)> {
         let (from, end) = store.cluster.layout().bounds(range);
@@ -108,23 +107,28 @@ impl Watch {
             .with_start_revision(start)
             // Once in a while the server says by itself how far nothing happened, and this it does in order.
             .with_progress_notify();
-        let failed = |trouble| Error::from(trouble).not_applied();
-        let mut client = connection.watch();
-        let created = async {
-            let mut stream = client.watch(from, Some(options)).await?;
-            let created = stream.message().await?;
-            Ok((stream, created))
+        let watch = |connection: &Connection| {
+            let (mut client, from, options) = (connection.watch(), from.clone(), options.clone());
+            async move {
+                let mut stream = client.watch(from, Some(options)).await?;
+                let created = stream.message().await?;
+                Ok((stream, created))
+            }
         };
-        let (stream, created) = connection.call(deadline, created).await.map_err(failed)?;
+        let (connection, answer) = store.cluster.call(deadline, watch).await?;
+        let (stream, created) = answer.map_err(|trouble| Error::from(trouble).not_applied())?;
+        if connection.era() != era {
+            return Err(restored());
+        }
         let created = created.ok_or_else(ended)?;
         if created.canceled() && created.compact_revision() == 0 {
-            return Err(refused(connection, &created));
+            return Err(refused(&connection, &created));
         }
         store.cluster.history().met(connection.era(), created.header());
         let now = created.header().map_or(0, etcd_client::ResponseHeader::revision);
         let watch = Self {
             stream,
-            connection: connection.clone(),
+            connection,
             store: store.clone(),
             range: range.clone(),
             start,
@@ -207,8 +211,7 @@ impl Watch {
     fn take(&mut self, message: &WatchResponse) -> Result<News> {
         let history = self.store.cluster.history();
         if history.era() != self.connection.era() {
-            let message = "the cluster was wiped or restored; starting over";
-            return Err(Error::new(ErrorKind::Unavailable, message).not_applied());
+            return Err(restored());
         }
         if message.canceled() {
             let is_compacted = message.compact_revision() > 0;
@@ -272,6 +275,11 @@ fn refused(connection: &Connection, message: &WatchResponse) -> Error {
         connection.give_up();
     }
     Error::from(trouble).not_applied()
+}
+
+fn restored() -> Error {
+    let message = "the cluster was wiped or restored; starting over";
+    Error::new(ErrorKind::Unavailable, message).not_applied()
 }
 
 fn ended() -> Error {

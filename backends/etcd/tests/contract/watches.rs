@@ -6,8 +6,9 @@ use discovery::{
     ErrorKind, Revision,
     kv::{KvUpdate, Range, Txn},
 };
-use discovery_testbed::Etcd;
+use discovery_testbed::{Etcd, Proxy};
 use etcd_client::{Client, TxnOp};
+use futures_util::StreamExt;
 
 use crate::common::{Follower, etcd, etcd_at, everything, key, kv, soon, stranger};
 
@@ -29,6 +30,25 @@ async fn what_others_write_elsewhere_does_not_delay_a_watch_that_continues() {
     kv(&etcd).commit(Txn::new().put(&key("a/2"), "1")).await.unwrap();
     follower.until("the news", |follower| follower.value("a/2").is_some()).await;
     assert_eq!((follower.resets, follower.changes.len()), (1, 1));
+}
+
+/// Else a client that has nothing else to do would fail, attempt by attempt, if the pauses between them are longer than
+/// a connection lives.
+#[tokio::test]
+async fn a_watch_begins_and_continues_though_the_connection_broke_while_nobody_looked() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let etcd = etcd(&proxy.address().to_string());
+    let seen = kv(&etcd).commit(Txn::new().put(&key("a"), "1")).await.unwrap();
+    for after in [None, Some(seen)] {
+        proxy.cut().await;
+        // Often enough for the runtime to look at its sockets.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let first = soon("something is told", kv(&etcd).watch(&everything(), after).next()).await;
+        first.expect("a watch tells something first").unwrap();
+    }
 }
 
 /// Thousands of revisions, which the server tells in several messages, each headed by the last of all.
