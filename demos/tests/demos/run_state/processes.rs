@@ -25,6 +25,7 @@ macro_rules! tests_on {
             push: what_is_followed_is_heard_with_numbers_and_resumed
             push: who_follows_hears_on_behind_an_outage_of_the_registry
             follow: a_follower_comes_back_to_another_server_and_repeats_nothing
+            race: no_round_is_moved_twice_while_workers_and_connections_die
         }
     };
     ($registry:ty: $($module:ident: $test:ident)+) => {
