@@ -146,9 +146,10 @@ impl Watch {
                 Ok(Ok(News::Life | News::Update(KvUpdate::Reset(_) | KvUpdate::Progress(_)))) => {}
                 Ok(Ok(News::Update(KvUpdate::Delta { changes, .. }))) => missed.extend(changes),
                 Ok(Ok(News::Compacted)) => return Ok(None),
-                Ok(Err(error)) => return Err(error),
-                // There seems to be nothing more; what is said is true of the revision that it says, whatever comes.
-                Err(_) => break,
+                Ok(Err(error)) if missed.is_empty() => return Err(error),
+                // There seems to be nothing more; or the watch is over, as the next call will find, and another one may not
+                // live longer. What is said is true of the revision that it says, whatever comes.
+                Ok(Err(_)) | Err(_) => break,
             }
         }
         let revision = revision(self.reported);

@@ -9,8 +9,9 @@ use discovery::{
 use discovery_testbed::{Etcd, Proxy};
 use etcd_client::{Client, TxnOp};
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
-use crate::common::{Follower, etcd, etcd_at, everything, key, kv, soon, stranger};
+use crate::common::{Follower, etcd, etcd_at, eventually, everything, key, kv, soon, stranger};
 
 async fn compact(stranger: &mut Client) {
     let now = stranger.get("/", None).await.unwrap().header().unwrap().revision();
@@ -49,6 +50,31 @@ async fn a_watch_begins_and_continues_though_the_connection_broke_while_nobody_l
         let first = soon("something is told", kv(&etcd).watch(&everything(), after).next()).await;
         first.expect("a watch tells something first").unwrap();
     }
+}
+
+/// Else nothing is ever told where no connection lives for as long as it takes to be sure that there is nothing more.
+#[tokio::test]
+async fn what_was_missed_is_told_though_the_connection_breaks_before_that_is_all() {
+    let Some(server) = Etcd::builder().unsynced().start_or_skip().await else { return };
+    let proxy = Proxy::start(server.address()).unwrap();
+    let etcd = etcd(&proxy.address().to_string());
+    let put = async |name| kv(&etcd).commit(Txn::new().put(&key(name), "1")).await.unwrap();
+    let seen = put("a/1").await;
+    put("a/2").await;
+    put("b/1").await;
+    eventually("something is told", async || {
+        let mut updates = kv(&etcd).watch(&Range::Subtree(key("a")), Some(seen));
+        // Longer than the server needs, mostly, and shorter than the watch waits for more.
+        let life = Duration::from_millis(200);
+        let told = if let Ok(told) = timeout(life, updates.next()).await {
+            told
+        } else {
+            proxy.cut().await;
+            updates.next().await
+        };
+        matches!(told, Some(Ok(KvUpdate::Delta { .. })))
+    })
+    .await;
 }
 
 /// Thousands of revisions, which the server tells in several messages, each headed by the last of all.
