@@ -300,9 +300,10 @@ async fn left_over(registry: &Registry, runs: &Runs, ttl: Duration) -> anyhow::R
     let (left, waited) = tokio::join!(worker.work(), waited);
     left?;
     let kv = registry.discovery.kv()?;
-    let rest = kv.scan(&Range::Subtree(Key::root())).await?;
-    let ours = rest.entries.iter().filter(|entry| entry.key.as_str().starts_with('_'));
-    let ours: Vec<_> = ours.map(|entry| entry.key.to_string()).collect();
+    // Not a scan: that would fail where the registry is out of reach for a moment.
+    let mut rest = kv.view(Range::Subtree(Key::root()));
+    rest.changed().await?;
+    let ours: Vec<_> = rest.entries().keys().filter(|key| key.as_str().starts_with('_')).collect();
     for key in &ours {
         tracing::warn!("left over: {key}");
     }
