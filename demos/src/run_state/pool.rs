@@ -18,6 +18,9 @@ use super::{
 };
 use crate::backend::Registry;
 
+/// What the labels of the workers of a race begin with.
+pub(super) const RACER: &str = "racer-";
+
 /// How long a worker may take to leave in order.
 const FAREWELL: Duration = Duration::from_secs(20);
 
@@ -72,7 +75,7 @@ impl Pool {
 
     fn spawn_process(&mut self, number: usize) -> anyhow::Result<Body> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["run-state", "work", "--label", &format!("racer-{number}")]);
+        command.args(["run-state", "work", "--label", &format!("{RACER}{number}")]);
         command.args(["--ttl", &humantime::format_duration(self.common.ttl).to_string()]);
         // Not as an argument: there may be a secret in it, and others see arguments.
         command.envs(self.common.backend.text().map(|text| ("DISCOVERY_BACKEND", text)));
@@ -97,7 +100,7 @@ impl Pool {
     }
 
     fn spawn_task(&mut self, number: usize) -> anyhow::Result<Body> {
-        let (worker, desk) = Worker::new(&self.registry, &format!("racer-{number}"), self.common.ttl)?;
+        let (worker, desk) = Worker::new(&self.registry, &format!("{RACER}{number}"), self.common.ttl)?;
         let tell = self.tell.clone();
         let handle = self.tasks.spawn(async move {
             if let Err(error) = worker.work().await {

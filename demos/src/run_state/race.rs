@@ -2,7 +2,11 @@
 //!
 //! The original loses this race in 176 of 200 rounds, and one worker that dies in the middle blocks a run for ever.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use discovery::{
     kv::{Key, Range},
@@ -14,9 +18,9 @@ use tokio::time::{self, Instant};
 use super::{
     args::{Common, RaceArgs},
     machine,
-    pool::{Event, Pool},
+    pool::{Event, Pool, RACER},
     work::Outcome,
-    worker::Errand,
+    worker::{Errand, Worker},
 };
 use crate::{
     backend::Registry,
@@ -41,8 +45,9 @@ pub(super) async fn run(args: &RaceArgs, registry: &Registry, common: &Common) -
     let runs = machine::runs(registry)?;
     // If somebody has to serve a zone, it is this process, which nobody kills: what only a server has that is killed is
     // lost with it.
-    runs.list().await?;
+    let before = marks(registry).await?;
     let mut race = Race {
+        name: format!("race-{:08x}", fastrand::u32(..)),
         runs,
         pool: Pool::start(registry, common, usize::from(*workers))?,
         patience: PATIENCE + 3 * common.ttl,
@@ -56,9 +61,9 @@ pub(super) async fn run(args: &RaceArgs, registry: &Registry, common: &Common) -
             say(format_args!("  {FAINT}{round:>6}{FAINT:#}  {}", race.tally));
         }
     }
-    let Race { runs, pool, mut tally, times, .. } = race;
+    let Race { pool, mut tally, times, .. } = race;
     pool.leave().await?;
-    tally.left_over += left_over(registry, &runs, common.ttl).await?;
+    tally.left_over += left_over(registry, &before, common.ttl).await?;
     say(format_args!("\n{}{}", Report(&tally), Times(times)));
     anyhow::ensure!(
         tally.is_clean(*rounds),
@@ -134,6 +139,8 @@ impl fmt::Display for Times {
 }
 
 struct Race {
+    /// What the ids of its runs begin with: others may have runs there, too.
+    name: String,
     runs: Runs,
     pool: Pool,
     patience: Duration,
@@ -160,7 +167,10 @@ impl Race {
     ) -> anyhow::Result<()> {
         let workers = random.usize(2..=most);
         let tasks: Vec<_> = (0..workers + random.usize(0..=EARLIER)).map(|n| format!("node/{n}")).collect();
-        let run = self.runs.create(&format!("race-{number}"), &machine::slipstream(), tasks.clone()).await?;
+        let run = self
+            .runs
+            .create(&format!("{}-{number}", self.name), &machine::slipstream(), tasks.clone())
+            .await?;
         let (last, earlier) = tasks.split_at(workers);
         for task in earlier {
             run.complete(task, FROM, TO).await?;
@@ -282,31 +292,42 @@ fn errand(run: &Run, task: &str) -> Errand {
     Errand { run: run.id().to_owned(), task: task.to_owned(), from: FROM.into(), to: TO.into(), round: None }
 }
 
-/// What is left when all runs are deleted and all workers have left, or were covered for.
-async fn left_over(registry: &Registry, runs: &Runs, ttl: Duration) -> anyhow::Result<usize> {
+/// What recipes have written.
+async fn marks(registry: &Registry) -> anyhow::Result<BTreeSet<Key>> {
+    // Not a scan: that would fail where the registry is out of reach for a moment.
+    let mut all = registry.discovery.kv()?.view(Range::Subtree(Key::root()));
+    all.changed().await?;
+    Ok(all.entries().keys().filter(|key| key.as_str().starts_with('_')).cloned().collect())
+}
+
+/// What is left that was not there `before`, when all runs are deleted and all workers have left, or were covered for.
+async fn left_over(registry: &Registry, before: &BTreeSet<Key>, ttl: Duration) -> anyhow::Result<usize> {
     let circle = registry.discovery.group(&machine::name())?.ttl(ttl);
     // Somebody has to cover for the last ones who died.
-    let (worker, desk) = super::worker::Worker::new(registry, "referee", ttl)?;
-    let empty = async {
-        let mut seats = circle.watch();
-        while let Some(Ok(seats)) = seats.next().await {
-            if seats.iter().all(|seat| seat.label == "referee") {
+    let (worker, desk) = Worker::new(registry, "referee", ttl)?;
+    let settled = async {
+        let mut circles = circle.watch();
+        while let Some(Ok(seats)) = circles.next().await {
+            if !seats.iter().any(|seat| seat.label.starts_with(RACER)) {
                 break;
             }
         }
         drop(desk);
     };
-    let waited = async { time::timeout(3 * ttl + PATIENCE, empty).await };
-    let (left, waited) = tokio::join!(worker.work(), waited);
+    // Who is not covered for by then is counted.
+    let settled = async { drop(time::timeout(3 * ttl + PATIENCE, settled).await) };
+    let (left, ()) = tokio::join!(worker.work(), settled);
     left?;
-    let kv = registry.discovery.kv()?;
-    // Not a scan: that would fail where the registry is out of reach for a moment.
-    let mut rest = kv.view(Range::Subtree(Key::root()));
-    rest.changed().await?;
-    let ours: Vec<_> = rest.entries().keys().filter(|key| key.as_str().starts_with('_')).collect();
-    for key in &ours {
+    let mut rest = marks(registry).await?;
+    rest.retain(|key| !before.contains(key));
+    // Others may have joined meanwhile.
+    let others: Vec<_> =
+        circle.seats().await?.into_iter().filter(|seat| !seat.label.starts_with(RACER)).collect();
+    rest.retain(|key| {
+        !others.iter().any(|seat| key.name() == Some(&seat.id) || key.name() == Some("circle"))
+    });
+    for key in &rest {
         tracing::warn!("left over: {key}");
     }
-    let seats = if waited.is_err() { circle.seats().await?.len() } else { 0 };
-    Ok(ours.len() + seats + runs.list().await?.len())
+    Ok(rest.len())
 }

@@ -215,12 +215,6 @@ impl Pace {
 pub(super) struct Sight(KeyView);
 
 impl Sight {
-    /// For what hangs on no lease: at the pace of a usual one.
-    pub(super) fn new(sessions: &Sessions, key: Key) -> Self {
-        let pace = sessions.backoff().up_to(TTL / 10);
-        Self(KeyView::new(sessions.backend().clone(), pace, Range::Key(key)))
-    }
-
     /// How it is now, and then how it is whenever something happened to it. What it was in between may be left out, but
     /// not that it was deleted and created anew: the creation differs. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Entry>> {

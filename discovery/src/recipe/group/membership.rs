@@ -293,7 +293,9 @@ impl Membership {
         let mut txn = Txn::new().guard(ours.guard).delete(self.hold.key());
         if is_alone && circle.place.read(&self.duties_key()?).await?.is_none() {
             let ends = circle.read_ends().await?.ok_or_else(|| circle.missing())?;
-            return Ok(Some(txn.guard(ends.guard).delete(&circle.ends()?).delete(&circle.record(&self.id)?)));
+            // What a call that was dropped may still entrust must not be left behind.
+            let txn = txn.guard(ends.guard).absent(&self.duties_key()?);
+            return Ok(Some(txn.delete(&circle.ends()?).delete(&circle.record(&self.id)?)));
         }
         if !is_alone {
             match circle.place.read(&circle.alive(&buddy)?).await? {

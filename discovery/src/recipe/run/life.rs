@@ -14,7 +14,7 @@ use crate::{
     kv::{Guard, Key, Range, Txn},
     recipe::{
         known::{Known, json},
-        place::{Sight, random_id},
+        place::random_id,
     },
 };
 
@@ -122,7 +122,7 @@ impl Run {
 
     /// Waits for what becomes of a hidden run; says whether anything did.
     async fn is_settled(&self, known: &Known<Record>) -> Result<bool> {
-        let mut sight = Sight::new(self.place.sessions(), self.top.clone());
+        let mut sight = self.place.sight(self.top.clone());
         let settled = async {
             while sight.next().await?.is_some_and(|entry| entry.modified == known.modified) {}
             Ok(true)

@@ -19,7 +19,7 @@ use self::{picture::Painter, record::Record};
 pub use self::{picture::Picture, plan::Plan, table::Table};
 use super::{
     known::{Known, corrupt},
-    place::{Place, Sight},
+    place::Place,
 };
 use crate::{
     Error, ErrorKind, Result, Revision, ServiceName,
@@ -345,7 +345,7 @@ impl Run {
     ///
     /// Dropping the stream, or the wait for an item, is safe.
     pub fn statuses(&self) -> BoxStream<'static, Result<RunStatus>> {
-        let record = Sight::new(self.place.sessions(), self.top.clone());
+        let record = self.place.sight(self.top.clone());
         let statuses = stream::try_unfold((record, None), |(mut record, life)| async move {
             let Some(entry) = record.next().await? else { return Ok(None) };
             let known = Known::<Record>::of(&entry)?;

@@ -15,7 +15,7 @@ use crate::{
     kv::{Key, Txn},
     recipe::{
         known::{Known, json},
-        place::{Sight, random_id},
+        place::random_id,
     },
 };
 
@@ -306,7 +306,7 @@ impl Run {
     ///
     /// Dropping the future stops supervising; who begins anew measures anew.
     pub async fn supervise(&self) -> Result<()> {
-        let mut record = Sight::new(self.place.sessions(), self.top.clone());
+        let mut record = self.place.sight(self.top.clone());
         let mut seen: Option<((Revision, u64), Instant)> = None;
         let mut known = record.next().await?;
         loop {
