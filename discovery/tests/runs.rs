@@ -238,6 +238,81 @@ async fn of_many_who_create_a_long_run_one_does_and_it_is_whole() {
     }
 }
 
+/// Each takes the others for dead, as nothing happens for longer than anybody waits.
+#[tokio::test(start_paused = true)]
+async fn creators_and_deleters_that_are_very_slow_leave_a_whole_run_or_none() {
+    let tasks: Vec<_> = (0..8000).map(|n| format!("node/{n}")).collect();
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mem = Mem::new();
+        let mut lives = tokio::task::JoinSet::new();
+        for n in 0..3 {
+            let fault = Fault::new();
+            fault.delay(Duration::from_millis(random.u64(500..3000)));
+            let runs = Discovery::new(mem.clone()).layer(fault.clone()).runs(&name()).unwrap();
+            let (tasks, is_deleter, late) =
+                (tasks.clone(), n == 2, Duration::from_millis(random.u64(..9000)));
+            if random.bool() {
+                fault.lose_replies(random.usize(..4));
+            }
+            lives.spawn(async move {
+                time::sleep(late).await;
+                if is_deleter {
+                    runs.run("one").unwrap().delete().await.map(drop)
+                } else {
+                    runs.create("one", &table(), tasks).await.map(drop)
+                }
+            });
+        }
+        for outcome in lives.join_all().await {
+            let is_refused = |error: &discovery::Error| error.kind() == ErrorKind::Conflict;
+            assert!(outcome.as_ref().err().is_none_or(is_refused), "seed {seed}: {outcome:?}");
+        }
+        let run = runs(&mem).run("one").unwrap();
+        match run.missing().await {
+            Ok(missing) => assert_eq!(missing.len(), tasks.len(), "seed {seed}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "seed {seed}: {error}"),
+        }
+        run.delete().await.unwrap();
+        assert_eq!(keys(&mem).await, [""; 0], "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_is_refused_half_way_leaves_nothing() {
+    let mem = Mem::new();
+    let plan = Plan::new(&table(), (0..8000).map(|n| n.to_string())).unwrap();
+    let plan = plan.data("p", vec![b'x'; 8 << 20]).unwrap();
+    let refused = runs(&mem).create_as("one", plan).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert_eq!(keys(&mem).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_read_can_be_deleted() {
+    let mem = Mem::new();
+    mem.plant(&"_runs/batch/one".parse().unwrap(), "{");
+    mem.plant(&"_runs/batch/one/tasks/0".parse().unwrap(), "{");
+    let again = runs(&mem).create("one", &table(), ["a"]).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Corrupt);
+    assert!(runs(&mem).run("one").unwrap().delete().await.unwrap());
+    assert_eq!(keys(&mem).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_adds_or_removes_and_gets_no_answer_is_told_that_it_was_done() {
+    let mem = Mem::new();
+    run(&mem, &["a", "b"]).await;
+    let fault = Fault::new();
+    let run = Discovery::new(mem.clone()).layer(fault.clone()).runs(&name()).unwrap().run("one").unwrap();
+    for task in ["b", "a"] {
+        fault.lose_replies(1);
+        assert!(run.add(&format!("{task}2")).await.unwrap());
+        fault.lose_replies(1);
+        assert_eq!(run.remove(task).await.unwrap(), Some(Completed::Counted));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_plan_has_is_there_with_the_run() {
     let mem = Mem::new();

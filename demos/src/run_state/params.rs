@@ -156,10 +156,18 @@ pub(super) fn plan(
         let is_there = topology.machines().any(|machine| machine.node == port.node);
         ensure!(is_there, "{}: there is no node {}", String::from(port.clone()), port.node);
     }
+    // What is given itself comes before what is mapped to it.
+    let mut all: BTreeMap<&Port, &str> = BTreeMap::new();
     for (port, value) in values {
         check_value(value).with_context(|| String::from(port.clone()))?;
+        all.insert(port, value);
+        for to in mappings.get(port).into_iter().flatten().filter(|to| !values.contains_key(to)) {
+            all.insert(to, value);
+        }
+    }
+    for (port, value) in all {
         for machine in topology.machines().filter(|machine| machine.node == port.node) {
-            plan = plan.data(&place(&machine, &port.param), value.clone())?;
+            plan = plan.data(&place(&machine, &port.param), value.to_owned())?;
         }
     }
     if !mappings.is_empty() {

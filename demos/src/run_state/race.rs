@@ -193,7 +193,7 @@ impl Race {
         if victim.is_none() {
             self.times.push(began.elapsed());
         }
-        self.judge(&run, told, victim.is_some()).await?;
+        self.judge(&run, told).await?;
         run.delete().await?;
         self.pool.revive()
     }
@@ -270,15 +270,14 @@ impl Race {
         latest.get(latest.len() / 2).copied().unwrap_or(Duration::from_millis(2))
     }
 
-    async fn judge(&mut self, run: &Run, told: u32, had_a_victim: bool) -> anyhow::Result<()> {
+    async fn judge(&mut self, run: &Run, told: u32) -> anyhow::Result<()> {
         let picture = run.picture().await?;
         let status = &picture.status;
         let moves = status.moves.len();
         match (moves, told) {
             (0, _) => self.tally.stuck += 1,
-            // Whoever moved it may be dead, and then nobody tells.
-            (1, 1) => self.tally.moved_once += 1,
-            (1, 0) if had_a_victim => self.tally.moved_once += 1,
+            // Whoever moved it may be dead, or was taken for dead and covered for; then nobody tells.
+            (1, 0 | 1) => self.tally.moved_once += 1,
             _ => self.tally.moved_twice += 1,
         }
         if moves == 1 && (status.state != TO || picture.missing().count() != picture.tasks.len()) {

@@ -28,9 +28,9 @@ const WORDS: usize = 64;
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How many completions one worker has in hand at most; others wait.
-const HANDS: usize = 64;
+const HANDS: usize = 24;
 
-/// The most bytes of a name, so that what is in hand fits into a record.
+/// The most bytes of a name, so that what is in hand fits into a record of any registry.
 const NAME_MAX: usize = 100;
 
 /// A completion that is asked for.
@@ -63,10 +63,16 @@ impl Errand {
                 let message = format!("{} bytes for a name; at most {NAME_MAX} are allowed", text.len());
                 return Err(Error::invalid(message));
             }
+            // One takes six bytes in JSON.
+            if text.contains(char::is_control) {
+                return Err(Error::invalid(format!("{text:?}: no control characters in names")));
+            }
         }
         let status = runs.run(&self.run)?.status().await?;
-        if self.round.is_none() && status.state == self.from {
-            self.round = Some(status.round);
+        if self.round.is_none() {
+            // If it is in another state, it may just have gone there, and not without this task.
+            let is_there = status.state == self.from;
+            self.round = Some(if is_there { status.round } else { status.round.saturating_sub(1) });
         }
         Ok(())
     }
@@ -236,6 +242,16 @@ impl Worker {
             self.hands.insert(self.last, errand.clone());
         }
         let entrusted = self.entrust(place).await;
+        if let Err(error) = &entrusted
+            && error.kind() == ErrorKind::Invalid
+        {
+            // They ask for what cannot be; that is nothing to the others.
+            self.hands.split_off(&first);
+            for Order { done, .. } in orders {
+                let _ = done.send(Err(error.clone()));
+            }
+            return Ok(());
+        }
         // Also if that failed: those who wait want an answer.
         for (number, Order { errand, accepted, done }) in (first..).zip(orders) {
             if entrusted.is_ok() {

@@ -303,13 +303,13 @@ impl Task {
         match order {
             Order::Prove(ack) => self.prove(ack),
             Order::Retire { key, ack } => {
-                let removal = remove(self.backend.clone(), key, self.backoff.start());
+                let removal = remove(self.backend.clone(), key, self.backoff.up_to(self.ttl / 10).start());
                 self.removals.push(removal.map(|outcome| (outcome, ack)).boxed());
             }
             Order::Undo(key) => {
                 let (ack, proof) = oneshot::channel();
                 self.prove(ack);
-                let removal = remove(self.backend.clone(), key, self.backoff.start());
+                let removal = remove(self.backend.clone(), key, self.backoff.up_to(self.ttl / 10).start());
                 let undo = async { if let Ok(Ok(())) = proof.await { removal.await } else { Ok(()) } };
                 self.removals.push(undo.map(|outcome| (outcome, None)).boxed());
             }

@@ -84,6 +84,8 @@ impl Fence {
                 Standing::Until(deadline) => *deadline,
             };
             tokio::select! {
+                // First: who was not polled for a while may have missed a renewal.
+                biased;
                 changed = standing.changed() => if changed.is_err() {
                     return lost("whoever looked after it is gone with its runtime");
                 },

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::watch, time};
 
+use super::fence::lost;
 use crate::{
     Error, ErrorKind, KeyView, LeaseId, Result, Revision, ServiceName,
     backoff::{Attempts, Backoff},
@@ -61,6 +62,11 @@ impl Place {
 
     pub(super) fn kv(&self) -> Result<&dyn Kv> {
         self.sessions.kv()
+    }
+
+    /// How many bytes a record may have.
+    pub(super) fn max_record(&self) -> usize {
+        self.sessions.backend().info().capabilities().max_record
     }
 
     /// A lease to hold something under; waits for a store that is out of reach.
@@ -300,7 +306,8 @@ impl Hold {
     fn end(&self) -> Result<()> {
         let over = Error::new(ErrorKind::LeaseLost, "it was given back");
         match self.standing.send_replace(Standing::Ended(over)) {
-            Standing::Until(_) => Ok(()),
+            standing if standing.until().is_some() => Ok(()),
+            Standing::Until(_) => Err(lost("the lease was not renewed in time")),
             Standing::Ended(why) => Err(why),
         }
     }

@@ -6,7 +6,11 @@ mod problem;
 mod push;
 mod rest;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -17,14 +21,11 @@ use axum::{
 };
 use discovery::{
     KvHandle, View,
-    recipe::{Group, Run, Runs},
+    recipe::{Group, Run, RunStatus, Runs},
 };
 use futures_util::TryStreamExt;
-use tokio::time;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio::{task::JoinSet, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use self::log::Log;
 use self::problem::Problem;
@@ -33,6 +34,9 @@ use crate::{backend::Registry, listen::Door, web};
 
 /// How long the registry may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before a run that nobody supervises any more is supervised again, if there is one.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long those who follow have to hear that the server is going.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -104,24 +108,34 @@ async fn in_time(request: Request, next: Next) -> Response {
 
 /// Supervises all runs there are, and those to come.
 async fn supervise(runs: &Runs) -> discovery::Result<()> {
-    let mut supervised = HashMap::new();
-    let mut all = runs.watch();
-    while let Some(all) = all.try_next().await? {
-        supervised.retain(|id, task: &mut AbortOnDropHandle<_>| all.contains_key(id) && !task.is_finished());
-        for (id, status) in all.iter().filter(|(_, status)| !status.is_over) {
-            if !supervised.contains_key(id) {
+    let mut supervised = HashSet::new();
+    let mut tasks = JoinSet::new();
+    let mut lists = runs.watch();
+    let mut list = BTreeMap::<String, RunStatus>::new();
+    loop {
+        for (id, _) in list.iter().filter(|(_, status)| !status.is_over) {
+            if supervised.insert(id.clone()) {
                 let run = runs.run(id)?;
-                let round = status.round;
-                let task = tokio::spawn(async move {
+                tasks.spawn(async move {
                     if let Err(error) = run.supervise().await {
-                        tracing::warn!("nobody looks after run {} in round {round}: {error}", run.id());
+                        tracing::warn!("nobody looks after run {}: {error}; trying again", run.id());
                     }
+                    // There may be a new one of that name; the list will soon say.
+                    time::sleep(AGAIN).await;
+                    run.id().to_owned()
                 });
-                supervised.insert(id.clone(), AbortOnDropHandle::new(task));
+            }
+        }
+        tokio::select! {
+            next = lists.try_next() => match next? {
+                Some(next) => list = next,
+                None => return Ok(()),
+            },
+            Some(Ok(id)) = tasks.join_next() => {
+                supervised.remove(&id);
             }
         }
     }
-    Ok(())
 }
 
 fn router(service: Arc<Service>) -> Router {

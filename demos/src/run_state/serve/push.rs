@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::time;
 
-use super::Service;
+use super::{Service, problem::Problem};
 
 /// How often a connection that has nothing to say proves that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -27,8 +27,11 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for so long, or does not answer that it is there, is gone.
 const GONE: Duration = Duration::from_secs(35);
 
-/// What a client can be told of one resource: values, with numbers that grow where there are any. The end means that it was deleted.
-pub(super) type Values = BoxStream<'static, discovery::Result<(Option<u64>, Json)>>;
+/// A value of a resource, with its number if it has one.
+pub(super) type Told = discovery::Result<(Option<u64>, Json)>;
+
+/// What a client can be told of one resource: values, whose numbers grow. The end means that it was deleted.
+pub(super) type Values = BoxStream<'static, Told>;
 
 /// What a client wants: an answer, or a connection that goes on.
 pub(super) enum Wish {
@@ -59,7 +62,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Wish {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let Query(mut after) = Query::<After>::from_request_parts(parts, state)
             .await
-            .map_err(|_| (StatusCode::BAD_REQUEST, "after: a number is wanted\n").into_response())?;
+            .map_err(|_| Problem::bad_request("after: a number is wanted").into_response())?;
         let text = |headers: &HeaderMap, name: &str| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };

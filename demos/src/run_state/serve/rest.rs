@@ -14,14 +14,14 @@ use discovery::{
     kv::Range,
     recipe::{Completed, Run, Seat},
 };
-use futures_util::{StreamExt, TryStreamExt, future, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
     Service,
     problem::Problem,
-    push::{Values, Wish, follow},
+    push::{Told, Values, Wish, follow},
 };
 use crate::{
     run_state::{
@@ -192,17 +192,19 @@ pub(super) async fn parameters(
 ) -> Answer {
     let (run, machine) = existing(&service, &run, &node, index).await?;
     let path = format!("/runs/{}/nodes/{machine}", run.id());
-    let params = service.params(run);
+    let params = service.params(run.clone());
     match wish {
         Wish::Answer => Ok(Json(params.all(&machine).await?).into_response()),
         wish => {
             let view = service.kv.view(params.of(&machine)?);
             let values = stream::try_unfold(view, |mut view| async {
                 view.changed().await?;
-                let value = json!(named(view.entries().values()));
-                Ok(Some(((Some(view.revision().0), value), view)))
+                let entries = view.entries().values();
+                // Several that are written in one step may come one by one; see `Picture::version`.
+                let version = entries.clone().map(|entry| entry.modified.0).reduce(u64::wrapping_add);
+                Ok(Some(((version, json!(named(entries))), view)))
             });
-            Ok(follow(wish, &service, path, values.boxed()))
+            Ok(follow(wish, &service, path, while_there(run, values)))
         }
     }
 }
@@ -217,14 +219,33 @@ pub(super) async fn parameter(
 ) -> Answer {
     let (run, machine) = existing(&service, &run, &node, index).await?;
     let path = format!("/runs/{}/nodes/{machine}/{param}", run.id());
-    let params = service.params(run);
+    let params = service.params(run.clone());
     match wish {
         Wish::Answer => match params.get(&machine, &param).await? {
             Some(value) => Ok(([("etag", format!("\"{}\"", value.revision.0))], value.text).into_response()),
             None => Err(Problem::not_found(format_args!("{machine} has no parameter {param}; put one"))),
         },
-        wish => Ok(follow(wish, &service, path, of_one(&service, params.one(&machine, &param)?))),
+        wish => {
+            let values = of_one(&service, params.one(&machine, &param)?);
+            Ok(follow(wish, &service, path, while_there(run, values)))
+        }
     }
+}
+
+/// Ends with the run.
+fn while_there(run: Run, values: impl Stream<Item = Told> + Send + 'static) -> Values {
+    let gone = async move {
+        let mut statuses = run.statuses();
+        loop {
+            match statuses.try_next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // It may be there all the same.
+                Err(_) => future::pending().await,
+            }
+        }
+    };
+    values.take_until(gone).boxed()
 }
 
 /// The values of one key. One that is not there yet is waited for.

@@ -104,8 +104,12 @@ pub(crate) async fn a_run_is_scaled_aborted_and_deleted<R: Registry>() {
     assert!(waiting.ended().await.success());
     on.refuses(&["abort", "s"], "is over").await;
 
+    on.refuses(&["wait", "s"], "s is over in state end").await;
+
+    on.says(&["delete", "s"], &["s is deleted"]).await;
+    on.says(&["create", "s", r#"{"a": [1]}"#], &["state init"]).await;
     let mut waiting = on.start(&["wait", "s"]);
-    waiting.says("s is in state end").await;
+    waiting.says("s is in state init").await;
     on.says(&["delete", "s"], &["s is deleted"]).await;
     assert_eq!(waiting.ended().await.code(), Some(1));
     assert!(waiting.log().contains("run s was deleted"), "{}", waiting.log());

@@ -1,6 +1,9 @@
 //! What a run begins with.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -17,7 +20,7 @@ pub struct Plan {
     pub(super) lists: Vec<List>,
     pub(super) tally: Tally,
     /// By what follows [`data_key`](super::Run::data_key).
-    pub(super) data: Vec<(Key, Bytes)>,
+    pub(super) data: BTreeMap<Key, Bytes>,
 }
 
 impl Plan {
@@ -38,10 +41,9 @@ impl Plan {
                 return Err(Error::invalid(format!("task {twice:?} is named twice")));
             }
         }
-        lists.iter().try_for_each(List::check)?;
         let filled = lists.iter().filter(|list| !list.tasks.is_empty()).count();
         let tally = Tally::new(record.round, filled);
-        Ok(Self { record, lists, tally, data: Vec::new() })
+        Ok(Self { record, lists, tally, data: BTreeMap::new() })
     }
 
     /// Limits how long a round may take, as [`Run::limit`](super::Run::limit) does.
@@ -59,9 +61,16 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::ErrorKind::Invalid) if `below` is not a key.
+    /// [`Invalid`](crate::ErrorKind::Invalid) if `below` is not a key, or there is something already.
     pub fn data(mut self, below: &str, value: impl Into<Bytes>) -> Result<Self> {
-        self.data.push((below.parse()?, value.into()));
-        Ok(self)
+        match self.data.entry(below.parse()?) {
+            Entry::Occupied(twice) => {
+                Err(Error::invalid(format!("data {:?} is given twice", twice.key().as_str())))
+            }
+            Entry::Vacant(free) => {
+                free.insert(value.into());
+                Ok(self)
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Move, table::Table};
-use crate::{Error, Result};
+use crate::{Error, Result, recipe::known::json};
 
 /// How many tasks a list is made for. A completion writes its list: longer lists cost bytes, shorter ones more often the
 /// tally.
@@ -23,13 +23,7 @@ const LIST: usize = 32;
 /// How many lists a run has at most, so that all are looked at in one scan.
 const LISTS_MAX: usize = 64;
 
-/// How many bytes a list may have: it must fit into the smallest record of a backend.
-const LIST_BYTES: usize = 56 * 1024;
-
-/// What a name costs beside its bytes, as long as nothing in it has to be escaped.
-const TASK_OVERHEAD: usize = 3;
-
-/// How many bytes of a cause are remembered.
+/// How many characters of a cause are remembered.
 const CAUSE: usize = 200;
 
 /// How many moves the record remembers.
@@ -83,6 +77,11 @@ impl Record {
         usize::try_from(hash % self.lists.max(1) as u64).unwrap_or_default()
     }
 
+    /// What stands for a run while it is taken away.
+    pub(super) fn gone(by: &str) -> Self {
+        Self { hidden: true, created_by: by.to_owned(), ..Self::new(Table::new("gone"), 0) }
+    }
+
     /// The record behind a move.
     pub(super) fn moved(&self, to: &str, cause: &str, by: &str) -> Self {
         let mut next = self.clone();
@@ -95,7 +94,7 @@ impl Record {
         });
         next.moves.drain(..next.moves.len().saturating_sub(MOVES));
         to.clone_into(&mut next.state);
-        next.round += 1;
+        next.round = self.round.saturating_add(1);
         next.heading = None;
         next
     }
@@ -140,15 +139,14 @@ impl List {
         self.round > round
     }
 
-    /// Checks that it fits into a record also when all is done.
-    pub(super) fn check(&self) -> Result<()> {
-        let bytes: usize = self.tasks.iter().map(|task| task.len() + TASK_OVERHEAD).sum();
-        if 2 * bytes > LIST_BYTES {
+    /// Checks that it fits into a record of `max` bytes also when all is done.
+    pub(super) fn check(&self, max: usize) -> Result<()> {
+        let bytes = json(&Self { done: self.tasks.clone(), ..self.clone() }).len();
+        if bytes > max {
             return Err(Error::invalid(format!(
-                "the names of {} tasks that share a record have {bytes} bytes; at most {} are allowed: take fewer tasks, or \
+                "the names of {} tasks that share a record take {bytes} bytes, twice each; it has {max}: take fewer tasks, or \
                  shorter names",
                 self.tasks.len(),
-                LIST_BYTES / 2
             )));
         }
         Ok(())
@@ -177,7 +175,7 @@ impl Tally {
     /// The tally behind a change of one list.
     pub(super) fn with(self, before: &List, after: &List) -> Self {
         let change =
-            |count: usize, was: bool, is: bool| (count + usize::from(is)).saturating_sub(usize::from(was));
+            |count: usize, was: bool, is: bool| count.saturating_add(is.into()).saturating_sub(was.into());
         Self {
             open: change(self.open, before.is_open(), after.is_open()),
             filled: change(self.filled, !before.tasks.is_empty(), !after.tasks.is_empty()),

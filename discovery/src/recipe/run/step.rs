@@ -11,7 +11,7 @@ use super::{
     table::check_name,
 };
 use crate::{
-    Error, ErrorKind, Result, Revision,
+    Error, ErrorKind, Outcome, Result, Revision,
     kv::{Key, Txn},
     recipe::{
         known::{Known, json},
@@ -218,6 +218,8 @@ impl Run {
     ) -> Result<Option<Completed>> {
         let attempt = random_id();
         let mut pace = self.place.pace();
+        // Whether an earlier attempt may have done it all the same.
+        let mut in_doubt = false;
         loop {
             let Look { record, tally, key, list } = self.look(task).await?;
             let Record { state, round, table, heading, .. } = &record.value;
@@ -231,9 +233,9 @@ impl Run {
             let before = list.value.in_round(*round);
             let mut after = before.clone();
             if !change(&mut after) {
-                return Ok(None);
+                return Ok(in_doubt.then_some(Completed::Counted));
             }
-            after.check()?;
+            after.check(self.place.max_record())?;
             let was = tally.value.in_round(*round);
             let now = was.with(&before, &after);
             let to =
@@ -252,7 +254,10 @@ impl Run {
             }
             match self.place.kv()?.commit(txn).await {
                 Ok(_) => return Ok(Some(outcome)),
-                Err(error) => pace.after(error).await?,
+                Err(error) => {
+                    in_doubt |= error.outcome() == Outcome::Unknown;
+                    pace.after(error).await?;
+                }
             }
         }
     }
