@@ -241,26 +241,27 @@ async fn of_many_who_create_a_long_run_one_does_and_it_is_whole() {
 /// Each takes the others for dead, as nothing happens for longer than anybody waits.
 #[tokio::test(start_paused = true)]
 async fn creators_and_deleters_that_are_very_slow_leave_a_whole_run_or_none() {
-    let tasks: Vec<_> = (0..8000).map(|n| format!("node/{n}")).collect();
-    for seed in 0..30 {
+    const PARTS: usize = 5;
+    let parts = (0..PARTS).map(|n| (n.to_string(), "x".repeat(30 * 1024)));
+    let plan = Plan::new(&table(), ["a"]).unwrap();
+    let plan = parts.fold(plan, |plan, (below, value)| plan.data(&below, value).unwrap());
+    for seed in 0..300 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mem = Mem::new();
         let mut lives = tokio::task::JoinSet::new();
-        for n in 0..3 {
+        for slowness in [8000, 1000, 1000] {
             let fault = Fault::new();
-            fault.delay(Duration::from_millis(random.u64(500..3000)));
+            fault.delay(Duration::from_millis(random.u64(slowness / 2..slowness)));
+            fault.lose_replies(random.usize(..3));
             let runs = Discovery::new(mem.clone()).layer(fault.clone()).runs(&name()).unwrap();
-            let (tasks, is_deleter, late) =
-                (tasks.clone(), n == 2, Duration::from_millis(random.u64(..9000)));
-            if random.bool() {
-                fault.lose_replies(random.usize(..4));
-            }
+            let (plan, deletes, late) =
+                (plan.clone(), random.u8(..4) == 0, Duration::from_millis(random.u64(..20_000)));
             lives.spawn(async move {
                 time::sleep(late).await;
-                if is_deleter {
+                if deletes {
                     runs.run("one").unwrap().delete().await.map(drop)
                 } else {
-                    runs.create("one", &table(), tasks).await.map(drop)
+                    runs.create_as("one", plan).await.map(drop)
                 }
             });
         }
@@ -270,7 +271,12 @@ async fn creators_and_deleters_that_are_very_slow_leave_a_whole_run_or_none() {
         }
         let run = runs(&mem).run("one").unwrap();
         match run.missing().await {
-            Ok(missing) => assert_eq!(missing.len(), tasks.len(), "seed {seed}"),
+            Ok(missing) => {
+                let data = Range::Children(run.data_key("0").unwrap().parent());
+                let kv = Discovery::new(mem.clone()).kv().unwrap();
+                assert_eq!(missing, ["a"]);
+                assert_eq!(kv.scan(&data).await.unwrap().entries.len(), PARTS, "seed {seed}");
+            }
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "seed {seed}: {error}"),
         }
         run.delete().await.unwrap();

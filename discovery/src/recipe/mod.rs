@@ -12,7 +12,7 @@
 //! | [`Run`] | a state machine moves on when all its tasks have completed a state, moved by exactly one |
 //!
 //! What is held ends when it can no longer be proven. The proof is a [`Fence`], and it explains what protects against
-//! what. All waiting is for a watch of one key, never for a poll, and whatever happens wakes those it concerns only.
+//! what. Nobody polls: whoever waits to act watches one key, and whatever happens wakes those it concerns only.
 //!
 //! The entries are below `_elections`, `_locks`, `_groups`, `_barriers` and `_runs`, where no instance can be; whoever watches the
 //! whole registry hears of them no more than of any other foreign key.
