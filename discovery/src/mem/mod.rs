@@ -2,7 +2,8 @@
 //!
 //! It keeps every obligation of the contract and is meant to be read first by authors of backends. The parts:
 //! `store` has the entries, leases and transactions; `history` remembers the latest changes, so that a watch can
-//! continue where an earlier one ended; `bells` wakes the watches that a change is of. There is no task: whoever looks at the store first ends what is due.
+//! continue where an earlier one ended; `bells` wakes the watches that a change is of. There is no task: whoever looks
+//! at the store first ends what is due.
 
 mod bells;
 mod history;
