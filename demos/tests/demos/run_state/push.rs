@@ -89,11 +89,12 @@ async fn follow_all(server: &Server, way: Way, id: &str) {
     assert_eq!(silent.heard, ["z"]);
 
     server.does(204, "DELETE", &of_run(""), Value::Null).await;
-    for listener in [&mut state, &mut late, &mut present, &mut picture] {
+    for listener in
+        [&mut state, &mut late, &mut present, &mut picture, &mut machine, &mut parameter, &mut silent]
+    {
         listener.until("that it is gone", |listener| listener.is_gone).await;
         listener.until("the end", |listener| listener.ended).await;
     }
-    machine.until_value(json!({})).await;
     runs.until("its absence", |runs| runs.value().get(id).is_none()).await;
 }
 
