@@ -63,8 +63,22 @@ pub(crate) struct BackendArgs {
 }
 
 impl BackendArgs {
-    /// The registry that was asked for, or else `default`.
+    /// The registry that was asked for, or else `default`; services can register there.
     pub(crate) fn choose(&self, default: &str, sample: Sample) -> anyhow::Result<Choice> {
+        let choice = self.choose_any(default, sample)?;
+        if choice.locator.scheme() == "dns" {
+            let message = format!(
+                "--backend: {} can only be read, and services register here; write dns, or a zone such as \
+                 dns+zone://key:secret@host/zone",
+                choice.locator
+            );
+            return Err(usage(message));
+        }
+        Ok(choice)
+    }
+
+    /// The same, where it is enough to find services.
+    pub(crate) fn choose_any(&self, default: &str, sample: Sample) -> anyhow::Result<Choice> {
         let root = sample.root;
         let text = self.backend.as_deref().unwrap_or(default);
         let locator = match text {
@@ -84,13 +98,6 @@ impl BackendArgs {
         let locator = locator.map_err(|error| usage(format!("--backend: {error}")))?;
         if locator.scheme() == "etcd" && !HAS_ETCD {
             return Err(usage(without_etcd(sample)));
-        }
-        if locator.scheme() == "dns" {
-            let message = format!(
-                "--backend: {locator} can only be read, and services register here; write dns, or a zone such as \
-                 dns+zone://key:secret@host/zone"
-            );
-            return Err(usage(message));
         }
         Ok(Choice { locator, sample, flag: self.flag() })
     }
@@ -161,7 +168,8 @@ impl fmt::Display for Choice {
             "mem" => f.write_str("memory"),
             "zk" => write!(f, "ZooKeeper at {}", hosts(&self.locator, 2181)),
             "etcd" => write!(f, "etcd at {}", hosts(&self.locator, 2379)),
-            "dns+zone" => write!(f, "DNS at {}", hosts(&self.locator, 53)),
+            "dns" if self.locator.hosts().is_empty() => f.write_str("DNS"),
+            "dns" | "dns+zone" => write!(f, "DNS at {}", hosts(&self.locator, 53)),
             _ => self.locator.fmt(f),
         }
     }
@@ -178,6 +186,17 @@ impl Registry {
     /// Whether other processes can use it.
     pub(crate) fn is_shared(&self) -> bool {
         self.choice.is_shared()
+    }
+
+    /// Whether services can register there.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.discovery.backend().registrar().is_some()
+    }
+
+    /// The same one for somebody who lives and dies apart: watches and leases are not shared.
+    pub(crate) fn apart(&self) -> Self {
+        let discovery = Discovery::from_arc(self.discovery.backend().clone());
+        Self { discovery, choice: self.choice.clone() }
     }
 
     /// The command for another process of the sample, such as `ghost blinky`, on the same registry; `None` if that is

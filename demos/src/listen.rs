@@ -1,6 +1,6 @@
 //! Where a web server listens, and under which addresses others find it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use discovery::Endpoint;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 /// The name under which web servers register their addresses.
 pub(crate) const HTTP: &str = "http";
 
-/// The flags that every demo with a web server has.
+/// The flags that every demo with a server has.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ListenArgs {
     /// The address to listen on; 0.0.0.0 or :: for all
@@ -23,9 +23,19 @@ pub(crate) struct ListenArgs {
 }
 
 impl ListenArgs {
-    /// Takes `port`, or a free one for 0. The port is ours from then on: nobody can take it between finding and using
-    /// it.
+    /// Where only this machine can connect.
+    pub(crate) fn loopback() -> Self {
+        Self { addr: Ipv4Addr::LOCALHOST.into(), advertise: Vec::new() }
+    }
+
+    /// As [`open_as`](Self::open_as), for a web server.
     pub(crate) async fn open(&self, port: u16) -> anyhow::Result<Door> {
+        self.open_as(HTTP, port).await
+    }
+
+    /// Takes `port`, or a free one for 0. The port is ours from then on: nobody can take it between finding and using
+    /// it. What is spoken there is registered as `name`.
+    pub(crate) async fn open_as(&self, name: &str, port: u16) -> anyhow::Result<Door> {
         let listener = TcpListener::bind((self.addr, port)).await.with_context(|| {
             let address = SocketAddr::new(self.addr, port);
             format!("cannot listen on {address}; choose with --addr and --port (0 takes a free one)")
@@ -38,7 +48,7 @@ impl ListenArgs {
         };
         let endpoints = hosts
             .iter()
-            .map(|host| Endpoint::new(HTTP, host, address.port()))
+            .map(|host| Endpoint::new(name, host, address.port()))
             .collect::<discovery::Result<_>>()?;
         Ok(Door { listener, endpoints })
     }

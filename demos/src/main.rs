@@ -4,6 +4,7 @@ mod backend;
 mod console;
 mod contact;
 mod listen;
+mod nodes;
 mod pac;
 mod run_state;
 mod shutdown;
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Demo {
+    /// Nodes that find each other by name, and what happens when some die or are cut off
+    Nodes(Box<nodes::Args>),
     /// Ghosts that register themselves, and a page on which they come and go
     Pac(Box<pac::Args>),
     /// Runs that many machines move from state to state together, and a page on which they go
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.demo {
+        Demo::Nodes(args) => Box::pin(nodes::run(*args)).await,
         Demo::Pac(args) => pac::run(*args).await,
         Demo::RunState(args) => Box::pin(run_state::run(*args)).await,
     }

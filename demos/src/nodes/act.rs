@@ -1,0 +1,196 @@
+//! What is done with nodes that run.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use discovery::Instance;
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::Act,
+    input::Input,
+    journal::{Line, WAIT},
+    net::{Net, by_index, in_time},
+    ping::{self, millis},
+    project::{Index, NODE},
+    rpc::{self, FleetClient, NodeClient},
+};
+use crate::console::{BOLD, FAINT, say};
+
+/// How long nodes may take to come and go when their number changes.
+const CHANGE: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(net: &Net, act: &Act, leaving: &CancellationToken) -> anyhow::Result<()> {
+    match act {
+        Act::Ping(args) => ping::run(net, args, leaving).await,
+        Act::Logs { nodes, follow } => logs(net, nodes, *follow).await,
+        Act::Ps => ps(net).await,
+        Act::Kill { node } => kill(net, node).await,
+        Act::Partition { nodes } => {
+            let island: BTreeSet<Index> = net.some(nodes).await?.into_keys().collect();
+            part(net, island).await
+        }
+        Act::Heal => part(net, BTreeSet::new()).await,
+        Act::Scale { size } => scale(net, *size).await,
+    }
+}
+
+/// Each line is a message, until there is an empty one or no more.
+pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::Result<()> {
+    let index = net.project.index(node)?;
+    let client = net.node(index).await?;
+    let name = net.project.node(index);
+    say(format_args!("{FAINT}{name}: type a message; an empty line or Ctrl-D leaves{FAINT:#}"));
+    let follow = async {
+        let mut seen = 0;
+        loop {
+            for line in news(&client, seen).await? {
+                seen = line.number;
+                say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {}", line.node, line.text));
+            }
+        }
+    };
+    let talk = async {
+        while let Some(message) = input.line().await.filter(|line| !line.is_empty()) {
+            let begin = Instant::now();
+            let call = async { Ok(client.say_something(rpc::within(net.timeout), message).await?) };
+            let answer = net.in_time(call).await?;
+            say(format_args!("Got return code {} in {}", answer.code, millis(begin.elapsed())));
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        talked = talk => talked,
+        broken = follow => broken,
+    }
+    .with_context(|| name.to_string())
+}
+
+async fn news(client: &NodeClient, seen: u64) -> anyhow::Result<Vec<Line>> {
+    Ok(client.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?)
+}
+
+/// From whoever runs them, who has also heard the dead; or else from each of the nodes.
+async fn logs(net: &Net, nodes: &[String], follow: bool) -> anyhow::Result<()> {
+    if let Some(fleet) = net.fleet().await? {
+        let only: BTreeSet<Index> =
+            nodes.iter().map(|text| net.project.index(text)).collect::<anyhow::Result<_>>()?;
+        return logs_of_fleet(&fleet, &only, follow).await;
+    }
+    let nodes = net.some(nodes).await?;
+    try_join_all(nodes.into_iter().map(async |(index, instance)| {
+        logs_of_node(&instance, follow).await.with_context(|| net.project.node(index).to_string())
+    }))
+    .await?;
+    Ok(())
+}
+
+async fn logs_of_fleet(fleet: &FleetClient, only: &BTreeSet<Index>, follow: bool) -> anyhow::Result<()> {
+    let mut seen = 0;
+    loop {
+        let lines = fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;
+        seen = lines.last().map_or(seen, |line| line.number);
+        lines.iter().filter(|line| only.is_empty() || only.contains(&line.node)).for_each(tell);
+        if !follow {
+            return Ok(());
+        }
+    }
+}
+
+async fn logs_of_node(instance: &Instance, follow: bool) -> anyhow::Result<()> {
+    let client = rpc::node(instance).await?;
+    let mut seen = 0;
+    loop {
+        let lines = news(&client, seen).await?;
+        seen = lines.last().map_or(seen, |line| line.number);
+        lines.iter().for_each(tell);
+        if !follow {
+            return Ok(());
+        }
+    }
+}
+
+fn tell(line: &Line) {
+    say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {}", line.node, line.text));
+}
+
+async fn ps(net: &Net) -> anyhow::Result<()> {
+    let found = net.nodes().await?;
+    let reports = found.iter().map(async |(index, instance)| {
+        let call = async { Ok(rpc::node(instance).await?.report(rpc::within(net.timeout)).await?) };
+        (*index, in_time(net.timeout, call).await)
+    });
+    let reports = join_all(reports).await;
+    let crew = match net.fleet().await? {
+        Some(fleet) => fleet.crew(rpc::within(net.timeout)).await.map_err(rpc::Failure::from)?,
+        None => Default::default(),
+    };
+    for (index, report) in &reports {
+        let name = net.project.node(*index);
+        let place = found[index].endpoint(rpc::RPC).map(ToString::to_string).unwrap_or_default();
+        match report {
+            Ok(report) => {
+                let up = Duration::from_secs(report.up.as_secs());
+                let island = if report.island.is_empty() { "" } else { ", a partition is known" };
+                say(format_args!(
+                    "{name}  {BOLD}up{BOLD:#} {}, {} received{island}  {FAINT}{place}, process {}{FAINT:#}",
+                    humantime::format_duration(up),
+                    report.heard,
+                    report.pid
+                ));
+            }
+            Err(why) => say(format_args!("{name}  registered, but: {why}  {FAINT}{place}{FAINT:#}")),
+        }
+    }
+    for (index, end) in crew.iter().filter(|(index, _)| !found.contains_key(index)) {
+        let how = end.as_ref().map_or("starting".to_owned(), |end| format!("dead ({end})"));
+        say(format_args!("{}  {how}", net.project.node(*index)));
+    }
+    Ok(())
+}
+
+async fn kill(net: &Net, node: &str) -> anyhow::Result<()> {
+    let index = net.project.index(node)?;
+    let fleet = net.need_fleet().await?;
+    if !fleet.kill(rpc::within(net.timeout), index).await.map_err(rpc::Failure::from)? {
+        bail!("{} does not run; `ps` says who does", net.project.node(index));
+    }
+    Ok(say(format_args!("{} is dead", net.project.node(index))))
+}
+
+/// Tells all nodes who is on the island.
+async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
+    let nodes = net.nodes().await?;
+    let told = nodes.iter().map(async |(index, instance): (&Index, &Arc<Instance>)| {
+        let call =
+            async { Ok(rpc::node(instance).await?.part(rpc::within(net.timeout), island.clone()).await?) };
+        in_time(net.timeout, call).await.with_context(|| net.project.node(*index).to_string())
+    });
+    // Those who cannot be told are dead, or cut off for good: the others keep away from them just as well.
+    for error in join_all(told).await.into_iter().filter_map(Result::err) {
+        tracing::warn!("{error:#}");
+    }
+    let inside: Vec<_> = island.iter().map(ToString::to_string).collect();
+    match inside.as_slice() {
+        [] => say("all nodes can reach each other again"),
+        inside => say(format_args!("node {} and the others cannot reach each other", inside.join(", "))),
+    }
+    Ok(())
+}
+
+/// Changes how many there are, and waits until everybody can see it.
+async fn scale(net: &Net, size: u32) -> anyhow::Result<()> {
+    let fleet = net.need_fleet().await?;
+    fleet
+        .scale(rpc::within(CHANGE), size)
+        .await
+        .map_err(rpc::Failure::from)?
+        .map_err(|error| anyhow::anyhow!(error))?;
+    let wanted: BTreeSet<Index> = (1..=size).filter_map(Index::new).collect();
+    let mut view = net.registry.discovery.view(net.project.nodes()).await?;
+    let all = view.wait_for(|snapshot, _| by_index(snapshot).into_keys().collect::<BTreeSet<_>>() == wanted);
+    time::timeout(CHANGE, all).await.context("not all have come or gone yet; `ps` says who is there")??;
+    Ok(say(format_args!("{size} nodes are up")))
+}

@@ -1,0 +1,232 @@
+//! Who is there, who is not, and who cannot reach whom.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use discovery::Instance;
+use futures_util::future::join_all;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{CLASSIC, PingArgs},
+    net::{Net, in_time, is},
+    project::Index,
+    rpc::{self, Failure, Reach},
+};
+use crate::console::{BOLD, FAINT, say};
+
+/// What came of a message.
+struct Echo {
+    /// Where the node is registered, if it is.
+    instance: Option<Arc<Instance>>,
+    /// The answer and how long it took.
+    outcome: Result<(i32, Duration), Failure>,
+}
+
+/// Pings once, or until `leaving`; fails if anybody was missing.
+pub(super) async fn run(net: &Net, args: &PingArgs, leaving: &CancellationToken) -> anyhow::Result<()> {
+    let Some(pause) = args.every else { return round(net, args).await };
+    let (mut rounds, mut bad) = (0, 0);
+    while !leaving.is_cancelled() {
+        rounds += 1;
+        if let Err(error) = round(net, args).await {
+            bad += 1;
+            say(format_args!("{error:#}"));
+        }
+        // Cut short by leaving.
+        let _ = time::timeout(pause, leaving.cancelled()).await;
+    }
+    match bad {
+        0 => Ok(say(format_args!("{rounds} rounds, and all answered in each"))),
+        bad => bail!("somebody was missing in {bad} of {rounds} rounds"),
+    }
+}
+
+async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
+    let found = net.nodes().await?;
+    let wanted = wanted(net, args, &found).await?;
+    if wanted.is_empty() {
+        bail!("no node of {} is on {}", net.project.name(), net.registry);
+    }
+    if args.classic {
+        say("Running as client...");
+    }
+    let echoes = wanted.iter().map(async |index| {
+        let instance = found.get(index).cloned();
+        let outcome = ping(net, *index, instance.as_deref(), &args.message).await;
+        (*index, Echo { instance, outcome })
+    });
+    let echoes: BTreeMap<Index, Echo> = join_all(echoes).await.into_iter().collect();
+    if args.classic {
+        tell_classic(net, &echoes);
+        return judge(net, &echoes, false);
+    }
+    tell(net, &echoes);
+    let reached = reach(net, &echoes).await;
+    if args.matrix {
+        tell_matrix(&echoes, &reached);
+    }
+    judge(net, &echoes, tell_partitions(&echoes, &reached))
+}
+
+/// Those who should be there: who was named or counted, or else who is registered, and who was started but is not.
+async fn wanted(
+    net: &Net,
+    args: &PingArgs,
+    found: &BTreeMap<Index, Arc<Instance>>,
+) -> anyhow::Result<BTreeSet<Index>> {
+    let count = args.count.or(args.classic.then_some(CLASSIC));
+    if !args.nodes.is_empty() {
+        return args.nodes.iter().map(|text| net.project.index(text)).collect();
+    }
+    if let Some(count) = count {
+        return Ok((1..=count).filter_map(Index::new).collect());
+    }
+    let started = match net.fleet().await {
+        Ok(Some(fleet)) => fleet.crew(rpc::within(net.timeout)).await.unwrap_or_default(),
+        // Whoever started them may be dead as well.
+        Ok(None) | Err(_) => BTreeMap::new(),
+    };
+    let last = found.keys().chain(started.keys()).max().map_or(0, |last| last.get());
+    // Numbers have no gaps: who is missing in between has been there.
+    Ok((1..=last).filter_map(Index::new).collect())
+}
+
+async fn ping(
+    net: &Net,
+    index: Index,
+    instance: Option<&Instance>,
+    message: &str,
+) -> Result<(i32, Duration), Failure> {
+    let instance = instance.ok_or_else(|| Failure::new("not there"))?;
+    let begin = Instant::now();
+    let call = async {
+        let node = rpc::node(instance).await?;
+        let answer = node.say_something(rpc::within(net.timeout), message.to_owned()).await?;
+        is(&net.project.node(index).to_string(), &answer.name)?;
+        Ok(answer.code)
+    };
+    let code = net.in_time(call).await?;
+    Ok((code, begin.elapsed()))
+}
+
+/// Whom each of those who have answered can reach.
+async fn reach(net: &Net, echoes: &BTreeMap<Index, Echo>) -> BTreeMap<Index, Reach> {
+    // It tries the others for as long as the time-out, and that takes its own time.
+    let patience = net.timeout * 2;
+    let there = echoes.iter().filter(|(_, echo)| echo.outcome.is_ok());
+    let reached = there.map(async |(index, echo)| {
+        let instance = echo.instance.as_ref()?;
+        let call = async { Ok(rpc::node(instance).await?.reach(rpc::within(patience), net.timeout).await?) };
+        Some((*index, in_time(patience, call).await.ok()?))
+    });
+    join_all(reached).await.into_iter().flatten().collect()
+}
+
+/// The exact lines of the original.
+fn tell_classic(net: &Net, echoes: &BTreeMap<Index, Echo>) {
+    for (index, echo) in echoes {
+        let name = net.project.node(*index).underscored();
+        match &echo.outcome {
+            Ok((code, _)) => say(format_args!("Ping {name}\t\t\tGot return code {code}")),
+            Err(_) => say(format_args!("Ping {name}\t\t\t{name} not responding")),
+        }
+    }
+}
+
+fn tell(net: &Net, echoes: &BTreeMap<Index, Echo>) {
+    let [project, registry] = [net.project.name(), &net.registry.to_string()];
+    say(format_args!("\n  {BOLD}{project}{BOLD:#}  {FAINT}on {registry}{FAINT:#}"));
+    for (index, Echo { instance, outcome }) in echoes {
+        let name = net.project.node(*index).to_string();
+        let place = instance.as_ref().and_then(|instance| instance.endpoint(rpc::RPC));
+        let place = place.map(|endpoint| format!("  {FAINT}{endpoint}{FAINT:#}")).unwrap_or_default();
+        match outcome {
+            Ok((code, took)) => say(format_args!("  {name}  answers {code} in {}{place}", millis(*took))),
+            Err(why) => say(format_args!("  {name}  {BOLD}does not answer{BOLD:#}: {why}{place}")),
+        }
+    }
+    let mut took: Vec<_> = echoes.values().filter_map(|echo| Some(echo.outcome.as_ref().ok()?.1)).collect();
+    took.sort();
+    let mut summary = format!("{} of {} answer", took.len(), echoes.len());
+    if let (Some(first), Some(last)) = (took.first(), took.last()) {
+        let median = took[took.len() / 2];
+        let [first, median, last] = [*first, median, *last].map(millis);
+        summary = format!("{summary}; fastest {first}, median {median}, slowest {last}");
+    }
+    say(format_args!("  {summary}"));
+}
+
+/// A row for each that looks, a column for each that is looked at.
+fn tell_matrix(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>) {
+    let width = echoes.keys().last().map_or(1, |last| last.to_string().len());
+    let row = |head: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
+        say(format_args!("  {head:>width$}{cells}"));
+    };
+    say("\n  who (row) reaches whom (column): + yes, x no, ? does not know it");
+    row("", echoes.keys().map(ToString::to_string).collect());
+    for from in echoes.keys() {
+        let cell = |to: &Index| match reached.get(from).map(|reach| reach.get(to)) {
+            _ if from == to => "·",
+            None => "-",
+            Some(None) => "?",
+            Some(Some(Ok(_))) => "+",
+            Some(Some(Err(_))) => "x",
+        };
+        row(&from.to_string(), echoes.keys().map(|to| cell(to).to_owned()).collect());
+    }
+}
+
+/// Names those who answer but do not reach each other. Says whether there are any.
+fn tell_partitions(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>) -> bool {
+    let mut parted: BTreeMap<Vec<Index>, Vec<Index>> = BTreeMap::new();
+    for (from, reach) in reached {
+        let answers = |to: &Index| echoes.get(to).is_some_and(|echo| echo.outcome.is_ok());
+        let lost = reach.iter().filter(|(to, outcome)| outcome.is_err() && answers(to));
+        let lost: Vec<Index> = lost.map(|(to, _)| *to).collect();
+        if !lost.is_empty() {
+            parted.entry(lost).or_default().push(*from);
+        }
+    }
+    for (to, from) in &parted {
+        say(format_args!("  {BOLD}{} cannot reach {}{BOLD:#}", listed(from), listed(to)));
+    }
+    !parted.is_empty()
+}
+
+fn judge(net: &Net, echoes: &BTreeMap<Index, Echo>, are_parted: bool) -> anyhow::Result<()> {
+    let missing = echoes.iter().filter(|(_, echo)| echo.outcome.is_err());
+    let missing: Vec<_> = missing.map(|(index, _)| *index).collect();
+    let project = net.project.name();
+    if !missing.is_empty() {
+        bail!("no answer from {} of {project}", listed(&missing));
+    }
+    if are_parted {
+        bail!("all nodes of {project} answer, but not all reach each other");
+    }
+    Ok(())
+}
+
+fn listed(indices: &[Index]) -> String {
+    let all: Vec<_> = indices.iter().map(ToString::to_string).collect();
+    format!("node {}", all.join(", "))
+}
+
+pub(super) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Whether the node on this machine answers.
+pub(super) async fn health(port: u16, patience: Duration) -> anyhow::Result<()> {
+    // Whatever it is called: what matters is where it is.
+    let here = Instance::builder("health/node".parse()?).endpoint(rpc::RPC, "127.0.0.1", port).build()?;
+    let call = async { Ok(rpc::node(&here).await?.report(rpc::within(patience)).await?) };
+    let report = in_time(patience, call).await.with_context(|| format!("the node on port {port}"))?;
+    Ok(say(format_args!("{} is up", report.name)))
+}

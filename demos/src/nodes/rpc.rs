@@ -1,0 +1,194 @@
+//! How nodes, and those who talk to them, call each other: tarpc over TCP, in JSON.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    time::Duration,
+};
+
+use discovery::{Endpoint, Instance};
+use serde::{Deserialize, Serialize};
+use tarpc::{
+    client::{Config, RpcError},
+    context::{self, Context},
+    serde_transport,
+    tokio_serde::formats::Json,
+    tokio_util::codec::LengthDelimitedCodec,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time,
+};
+
+use super::{journal::Line, project::Index};
+
+/// The name of the endpoint that nodes register.
+pub(super) const RPC: &str = "rpc";
+
+/// How many calls on one connection are worked on at a time.
+pub(super) const IN_FLIGHT: usize = 64;
+
+/// How long to wait when no connection can be accepted, as without a free file handle.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a node answers.
+#[tarpc::service]
+pub(super) trait Node {
+    /// A message in, an answer out.
+    async fn say_something(text: String) -> Answer;
+    /// Another node asks who this is.
+    async fn hail(from: Index) -> String;
+    /// Hails all others that this node finds.
+    async fn reach(patience: Duration) -> Reach;
+    /// Cuts the nodes of the island off from all others; nobody is on an empty one.
+    async fn part(island: BTreeSet<Index>);
+    /// How it is.
+    async fn report() -> Report;
+    /// What it has said behind a line, waiting for something new.
+    async fn log(after: u64) -> Vec<Line>;
+}
+
+/// What whoever runs nodes answers.
+#[tarpc::service]
+pub(super) trait Fleet {
+    /// Starts nodes or lets some leave.
+    async fn scale(size: u32) -> Result<(), String>;
+    /// Kills a node; says whether there was one.
+    async fn kill(index: Index) -> bool;
+    /// All that were ever started, as far as they were not let go: whether they run, or how they ended.
+    async fn crew() -> BTreeMap<Index, Option<String>>;
+    /// What all have said.
+    async fn log(after: u64) -> Vec<Line>;
+}
+
+/// To a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// 1, as ever.
+    pub(super) code: i32,
+    /// Who answers: under an address there may be somebody else by now.
+    pub(super) name: String,
+}
+
+/// Whom a node reaches: how long it took, or why not.
+pub(super) type Reach = BTreeMap<Index, Result<Duration, String>>;
+
+/// How a node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    pub(super) up: Duration,
+    /// How many messages it has received.
+    pub(super) heard: u64,
+    pub(super) island: BTreeSet<Index>,
+}
+
+type Transport<In, Out> = serde_transport::Transport<TcpStream, In, Out, Json<In, Out>>;
+
+/// Why there is no answer, in words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure(String);
+
+impl Failure {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+
+    pub(super) fn late(patience: Duration) -> Self {
+        Self(format!("no answer within {}", humantime::format_duration(patience)))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<RpcError> for Failure {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::DeadlineExceeded => Self::new("no answer in time"),
+            RpcError::Server(error) => Self(error.to_string()),
+            _ => Self::new("the connection broke"),
+        }
+    }
+}
+
+/// Connects to a node.
+pub(super) async fn node(instance: &Instance) -> Result<NodeClient, Failure> {
+    Ok(NodeClient::new(Config::default(), connect(instance).await?).spawn())
+}
+
+/// Connects to whoever runs nodes.
+pub(super) async fn fleet(instance: &Instance) -> Result<FleetClient, Failure> {
+    Ok(FleetClient::new(Config::default(), connect(instance).await?).spawn())
+}
+
+/// Within a call, how long its answer is waited for.
+pub(super) fn within(patience: Duration) -> Context {
+    let mut context = context::current();
+    context.deadline = std::time::Instant::now() + patience;
+    context
+}
+
+/// A transport on an open connection.
+pub(super) fn transport<In, Out>(stream: TcpStream) -> Transport<In, Out>
+where
+    In: for<'de> Deserialize<'de>,
+    Out: Serialize,
+{
+    // A call is one small message, and should not wait for another one.
+    let _ = stream.set_nodelay(true);
+    serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Json::default())
+}
+
+/// Takes connections until it is dropped, which ends them as well.
+pub(super) async fn accept<F>(listener: TcpListener, attend: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(attend(stream))),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection");
+                    time::sleep(AGAIN).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The first address that can be connected to.
+async fn connect<In, Out>(instance: &Instance) -> Result<Transport<In, Out>, Failure>
+where
+    In: for<'de> Deserialize<'de>,
+    Out: Serialize,
+{
+    let mut failure = Failure::new("no address");
+    for endpoint in instance.endpoints().iter().filter(|endpoint| endpoint.name() == RPC) {
+        match dial(endpoint).await {
+            Ok(stream) => return Ok(transport(stream)),
+            Err(error) => failure = Failure(plain(&error)),
+        }
+    }
+    Err(failure)
+}
+
+async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    TcpStream::connect((endpoint.host(), endpoint.port())).await
+}
+
+/// Without the number that the system has for it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
