@@ -1,6 +1,10 @@
 //! What is done with nodes that run.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use discovery::Instance;
@@ -14,8 +18,8 @@ use super::{
     journal::{Line, WAIT},
     net::{Net, by_index, in_time},
     ping::{self, millis},
-    project::{Index, NODE},
-    rpc::{self, FleetClient, NodeClient},
+    project::{Index, NODE, listed},
+    rpc::{self, FleetClient, NodeClient, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
 
@@ -125,7 +129,7 @@ async fn ps(net: &Net) -> anyhow::Result<()> {
     let reports = join_all(reports).await;
     let crew = match net.fleet().await? {
         Some(fleet) => fleet.crew(rpc::within(net.timeout)).await.map_err(rpc::Failure::from)?,
-        None => Default::default(),
+        None => BTreeMap::new(),
     };
     for (index, report) in &reports {
         let name = net.project.node(*index);
@@ -144,8 +148,12 @@ async fn ps(net: &Net) -> anyhow::Result<()> {
             Err(why) => say(format_args!("{name}  registered, but: {why}  {FAINT}{place}{FAINT:#}")),
         }
     }
-    for (index, end) in crew.iter().filter(|(index, _)| !found.contains_key(index)) {
-        let how = end.as_ref().map_or("starting".to_owned(), |end| format!("dead ({end})"));
+    for (index, stage) in crew.iter().filter(|(index, _)| !found.contains_key(index)) {
+        let how = match stage {
+            Stage::Starting => "starting".into(),
+            Stage::Running => "runs, but is not registered".into(),
+            Stage::Ended(how) => format!("dead ({how})"),
+        };
         say(format_args!("{}  {how}", net.project.node(*index)));
     }
     Ok(())
@@ -157,7 +165,8 @@ async fn kill(net: &Net, node: &str) -> anyhow::Result<()> {
     if !fleet.kill(rpc::within(net.timeout), index).await.map_err(rpc::Failure::from)? {
         bail!("{} does not run; `ps` says who does", net.project.node(index));
     }
-    Ok(say(format_args!("{} is dead", net.project.node(index))))
+    say(format_args!("{} is dead", net.project.node(index)));
+    Ok(())
 }
 
 /// Tells all nodes who is on the island.
@@ -172,10 +181,10 @@ async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
     for error in join_all(told).await.into_iter().filter_map(Result::err) {
         tracing::warn!("{error:#}");
     }
-    let inside: Vec<_> = island.iter().map(ToString::to_string).collect();
-    match inside.as_slice() {
-        [] => say("all nodes can reach each other again"),
-        inside => say(format_args!("node {} and the others cannot reach each other", inside.join(", "))),
+    if island.is_empty() {
+        say("all nodes can reach each other again");
+    } else {
+        say(format_args!("{} and the others cannot reach each other", listed(&island)));
     }
     Ok(())
 }
@@ -192,5 +201,6 @@ async fn scale(net: &Net, size: u32) -> anyhow::Result<()> {
     let mut view = net.registry.discovery.view(net.project.nodes()).await?;
     let all = view.wait_for(|snapshot, _| by_index(snapshot).into_keys().collect::<BTreeSet<_>>() == wanted);
     time::timeout(CHANGE, all).await.context("not all have come or gone yet; `ps` says who is there")??;
-    Ok(say(format_args!("{size} nodes are up")))
+    say(format_args!("{size} nodes are up"));
+    Ok(())
 }

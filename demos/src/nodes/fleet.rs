@@ -1,6 +1,11 @@
 //! Whoever runs nodes: starts them, hears them, notices how they end, kills them and lets them leave.
 
-use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use discovery::{ErrorKind, Instance, Registration};
@@ -13,7 +18,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     net::TcpStream,
     process::{Child, Command},
-    sync::{Mutex, watch},
+    sync::watch,
     task::JoinSet,
     time::{self, Instant},
 };
@@ -25,7 +30,7 @@ use super::{
     net::Net,
     node::{Node, Role},
     project::{Index, NODE},
-    rpc::{self, Fleet as _, RPC},
+    rpc::{self, Fleet as _, RPC, Stage},
 };
 use crate::{
     console::{FAINT, say},
@@ -35,6 +40,9 @@ use crate::{
 /// How long a node may take to leave in order.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long a node may take from its start until it is registered.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// The pause between two attempts to register after another `up`, which may have died.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -43,19 +51,17 @@ pub(super) struct Fleet {
     net: Net,
     common: Common,
     journal: Arc<Journal>,
-    /// Held by whoever starts nodes or lets some leave, until that is done.
-    crew: Mutex<Crew>,
-}
-
-#[derive(Default)]
-struct Crew {
-    berths: BTreeMap<Index, Berth>,
-    /// Those who look after a node each, from its start to its end.
-    tasks: JoinSet<()>,
+    /// Those who look after a node each, from its start to its end. Held by whoever starts nodes or lets some leave, until
+    /// that is done.
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+    /// All that should be there. Written by whoever holds the tasks; never locked across an `await`.
+    berths: Mutex<BTreeMap<Index, Berth>>,
 }
 
 /// A node as its fleet sees it.
+#[derive(Clone)]
 struct Berth {
+    since: Instant,
     leave: CancellationToken,
     kill: CancellationToken,
     /// How it has ended. Written by whoever looks after it.
@@ -71,12 +77,26 @@ impl Berth {
         // Its task may be gone, which is an end as well.
         let _ = self.end.wait_for(Option::is_some).await;
     }
+
+    fn stage(&self) -> Stage {
+        match &*self.end.borrow() {
+            Some(how) => Stage::Ended(how.clone()),
+            None if self.since.elapsed() < STARTING => Stage::Starting,
+            None => Stage::Running,
+        }
+    }
 }
 
 impl Fleet {
     pub(super) fn new(net: &Net, common: &Common) -> Arc<Self> {
         let (net, common) = (net.clone(), common.clone());
-        Arc::new(Self { net, common, journal: Arc::default(), crew: Mutex::default() })
+        Arc::new(Self {
+            net,
+            common,
+            journal: Arc::default(),
+            tasks: tokio::sync::Mutex::default(),
+            berths: Mutex::default(),
+        })
     }
 
     /// Answers others until it is dropped.
@@ -110,19 +130,21 @@ impl Fleet {
 
     /// Starts nodes, dead ones again, or lets the last ones leave, until there are `size`.
     pub(super) async fn scale(&self, size: u32) -> anyhow::Result<()> {
-        let mut crew = self.crew.lock().await;
-        let Some(last) = Index::new(size) else {
-            let all = std::mem::take(&mut crew.berths);
-            return Ok(leave(all).await);
-        };
-        let mut leaving = crew.berths.split_off(&last);
-        crew.berths.extend(leaving.remove_entry(&last));
-        leave(leaving).await;
-        while crew.tasks.try_join_next().is_some() {}
+        let mut tasks = self.tasks.lock().await;
+        let (stay, leave): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut *self.berths()).into_iter().partition(|(index, _)| index.get() <= size);
+        *self.berths() = stay;
+        let mut leaving: Vec<_> = leave.into_values().collect();
+        for berth in &leaving {
+            berth.leave.cancel();
+        }
+        join_all(leaving.iter_mut().map(Berth::ended)).await;
+        while tasks.try_join_next().is_some() {}
         for index in (1..=size).filter_map(Index::new) {
-            if crew.berths.get(&index).is_none_or(Berth::has_ended) {
-                let berth = self.start(index, &mut crew.tasks)?;
-                crew.berths.insert(index, berth);
+            let is_there = self.berths().get(&index).is_some_and(|berth| !berth.has_ended());
+            if !is_there {
+                let berth = self.start(index, &mut tasks)?;
+                self.berths().insert(index, berth);
             }
         }
         Ok(())
@@ -146,7 +168,7 @@ impl Fleet {
             }
             ended.send_replace(Some(how));
         });
-        Ok(Berth { leave, kill, end })
+        Ok(Berth { since: Instant::now(), leave, kill, end })
     }
 
     fn process(&self, index: Index) -> anyhow::Result<Child> {
@@ -188,27 +210,20 @@ impl Fleet {
 
     /// Kills a node as a crash would; returns when it is dead. Says whether there was one.
     pub(super) async fn kill(&self, index: Index) -> bool {
-        let mut crew = self.crew.lock().await;
-        match crew.berths.get_mut(&index) {
-            Some(berth) if !berth.has_ended() => {
-                berth.kill.cancel();
-                berth.ended().await;
-                true
-            }
-            _ => false,
-        }
+        let berth = self.berths().get(&index).filter(|berth| !berth.has_ended()).cloned();
+        let Some(mut berth) = berth else { return false };
+        berth.kill.cancel();
+        berth.ended().await;
+        true
     }
 
-    async fn crew(&self) -> BTreeMap<Index, Option<String>> {
-        let crew = self.crew.lock().await;
-        crew.berths.iter().map(|(index, berth)| (*index, berth.end.borrow().clone())).collect()
+    fn crew(&self) -> BTreeMap<Index, Stage> {
+        self.berths().iter().map(|(index, berth)| (*index, berth.stage())).collect()
     }
-}
 
-/// Lets nodes leave; returns when all have.
-async fn leave(mut berths: BTreeMap<Index, Berth>) {
-    berths.values().for_each(|berth| berth.leave.cancel());
-    join_all(berths.values_mut().map(Berth::ended)).await;
+    fn berths(&self) -> MutexGuard<'_, BTreeMap<Index, Berth>> {
+        self.berths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Hears what a node says.
@@ -248,13 +263,11 @@ async fn look_after(
             // It leaves when nobody can tell it anything any more.
             () = leave.cancelled() => drop(input),
         }
-        match time::timeout(FAREWELL, child.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
-                child.start_kill()?;
-                child.wait().await
-            }
+        if let Ok(status) = time::timeout(FAREWELL, child.wait()).await {
+            return status;
         }
+        child.start_kill()?;
+        child.wait().await
     };
     let (status, (), ()) = tokio::join!(end, voice.listen(output), voice.listen(log));
     status.map_or_else(|error| error.to_string(), |status| status.to_string())
@@ -280,8 +293,8 @@ impl rpc::Fleet for Desk {
         self.0.kill(index).await
     }
 
-    async fn crew(self, _: Context) -> BTreeMap<Index, Option<String>> {
-        self.0.crew().await
+    async fn crew(self, _: Context) -> BTreeMap<Index, Stage> {
+        self.0.crew()
     }
 
     async fn log(self, _: Context, after: u64) -> Vec<Line> {

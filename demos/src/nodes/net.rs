@@ -146,7 +146,7 @@ pub(super) async fn container(
     let addresses: Vec<IpAddr> = if_addrs::get_if_addrs()
         .context("the addresses of this machine")?
         .iter()
-        .map(|one| one.ip())
+        .map(if_addrs::Interface::ip)
         .collect();
     let is_here = |instance: &Instance| {
         let mut hosts = instance.endpoints().iter().filter(|endpoint| endpoint.name() == RPC);

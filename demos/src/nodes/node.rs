@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     journal::{Journal, Line},
     net::{by_index, in_time, is},
-    project::{Index, Project},
+    project::{Index, Project, listed},
     rpc::{self, Answer, Node as _, Reach, Report},
 };
 use crate::{backend::Registry, contact, listen::Door};
@@ -96,12 +96,16 @@ impl Node {
         state.say("Running as server...");
         let calls = rpc::accept(door.listener, |stream| Desk::attend(state.clone(), stream));
         let life = async {
+            // Whoever has found it may call it until it is out of the registry.
+            let leave = async {
+                leaving.cancelled().await;
+                place.leave().await;
+            };
             tokio::select! {
                 () = calls => {}
                 () = state.follow() => {}
-                () = leaving.cancelled() => {}
+                () = leave => {}
             }
-            place.leave().await;
             Ok(())
         };
         contact::told_during(&registry, state.peers.clone(), life).await
@@ -131,12 +135,15 @@ impl State {
         while view.changed().await.is_ok() {
             let mut now: BTreeSet<_> = by_index(&view.snapshot()).into_keys().collect();
             now.insert(self.index);
-            now.difference(&known).for_each(|peer| self.say(&format!("{} has come", self.name(*peer))));
-            known.difference(&now).for_each(|peer| self.say(&format!("{} is gone", self.name(*peer))));
+            for (peers, what) in [(&now - &known, "here"), (&known - &now, "gone")] {
+                if !peers.is_empty() {
+                    self.say(&format!("{what}: {}", listed(&peers)));
+                }
+            }
             known = now;
         }
         // The reason is told elsewhere.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Whether a partition is between this node and that one.
@@ -204,10 +211,10 @@ impl rpc::Node for Desk {
     }
 
     async fn part(self, _: Context, island: BTreeSet<Index>) {
-        let names: Vec<_> = island.iter().map(ToString::to_string).collect();
-        match names.as_slice() {
-            [] => self.state.say("The partition has healed"),
-            names => self.state.say(&format!("There is a partition around {}", names.join(", "))),
+        if island.is_empty() {
+            self.state.say("the partition has healed");
+        } else {
+            self.state.say(&format!("a partition is around {}", listed(&island)));
         }
         *self.state.island.lock().unwrap_or_else(PoisonError::into_inner) = island;
     }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::{CLASSIC, PingArgs},
     net::{Net, in_time, is},
-    project::Index,
-    rpc::{self, Failure, Reach},
+    project::{Index, listed},
+    rpc::{self, Failure, Reach, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
 
@@ -41,10 +41,11 @@ pub(super) async fn run(net: &Net, args: &PingArgs, leaving: &CancellationToken)
         // Cut short by leaving.
         let _ = time::timeout(pause, leaving.cancelled()).await;
     }
-    match bad {
-        0 => Ok(say(format_args!("{rounds} rounds, and all answered in each"))),
-        bad => bail!("somebody was missing in {bad} of {rounds} rounds"),
+    if bad > 0 {
+        bail!("somebody was missing in {bad} of {rounds} rounds");
     }
+    say(format_args!("{rounds} rounds, and all answered in each"));
+    Ok(())
 }
 
 async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
@@ -61,7 +62,12 @@ async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
         let outcome = ping(net, *index, instance.as_deref(), &args.message).await;
         (*index, Echo { instance, outcome })
     });
-    let echoes: BTreeMap<Index, Echo> = join_all(echoes).await.into_iter().collect();
+    let mut echoes: BTreeMap<Index, Echo> = join_all(echoes).await.into_iter().collect();
+    if echoes.values().any(|echo| echo.outcome.is_err()) {
+        // Who has left in the meantime is not missing.
+        let wanted = self::wanted(net, args, &net.nodes().await?).await?;
+        echoes.retain(|index, echo| echo.outcome.is_ok() || wanted.contains(index));
+    }
     if args.classic {
         tell_classic(net, &echoes);
         return judge(net, &echoes, false);
@@ -87,14 +93,18 @@ async fn wanted(
     if let Some(count) = count {
         return Ok((1..=count).filter_map(Index::new).collect());
     }
-    let started = match net.fleet().await {
-        Ok(Some(fleet)) => fleet.crew(rpc::within(net.timeout)).await.unwrap_or_default(),
+    let crew = match net.fleet().await {
+        Ok(Some(fleet)) => fleet.crew(rpc::within(net.timeout)).await.ok(),
         // Whoever started them may be dead as well.
-        Ok(None) | Err(_) => BTreeMap::new(),
+        Ok(None) | Err(_) => None,
     };
-    let last = found.keys().chain(started.keys()).max().map_or(0, |last| last.get());
-    // Numbers have no gaps: who is missing in between has been there.
-    Ok((1..=last).filter_map(Index::new).collect())
+    let Some(crew) = crew else {
+        // Numbers have no gaps: who is missing in between has been there.
+        let last = found.keys().last().map_or(0, |last| last.get());
+        return Ok((1..=last).filter_map(Index::new).collect());
+    };
+    let started = crew.into_iter().filter(|(_, stage)| *stage != Stage::Starting).map(|(index, _)| index);
+    Ok(started.chain(found.keys().copied()).collect())
 }
 
 async fn ping(
@@ -166,8 +176,8 @@ fn tell(net: &Net, echoes: &BTreeMap<Index, Echo>) {
 fn tell_matrix(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>) {
     let width = echoes.keys().last().map_or(1, |last| last.to_string().len());
     let row = |head: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
-        say(format_args!("  {head:>width$}{cells}"));
+        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
+        say(format_args!("  {head:>width$} {}", cells.join(" ")));
     };
     say("\n  who (row) reaches whom (column): + yes, x no, ? does not know it");
     row("", echoes.keys().map(ToString::to_string).collect());
@@ -213,11 +223,6 @@ fn judge(net: &Net, echoes: &BTreeMap<Index, Echo>, are_parted: bool) -> anyhow:
     Ok(())
 }
 
-fn listed(indices: &[Index]) -> String {
-    let all: Vec<_> = indices.iter().map(ToString::to_string).collect();
-    format!("node {}", all.join(", "))
-}
-
 pub(super) fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
@@ -228,5 +233,6 @@ pub(super) async fn health(port: u16, patience: Duration) -> anyhow::Result<()> 
     let here = Instance::builder("health/node".parse()?).endpoint(rpc::RPC, "127.0.0.1", port).build()?;
     let call = async { Ok(rpc::node(&here).await?.report(rpc::within(patience)).await?) };
     let report = in_time(patience, call).await.with_context(|| format!("the node on port {port}"))?;
-    Ok(say(format_args!("{} is up", report.name)))
+    say(format_args!("{} is up", report.name));
+    Ok(())
 }

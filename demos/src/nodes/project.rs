@@ -83,6 +83,12 @@ impl Project {
     }
 }
 
+/// Several nodes, for people.
+pub(super) fn listed<'a>(nodes: impl IntoIterator<Item = &'a Index>) -> String {
+    let numbers: Vec<_> = nodes.into_iter().map(ToString::to_string).collect();
+    format!("node{} {}", if numbers.len() > 1 { "s" } else { "" }, numbers.join(", "))
+}
+
 /// As Compose makes a project of a folder: lower case, other characters left out.
 fn of_folder(folder: &str) -> String {
     let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

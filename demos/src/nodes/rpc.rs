@@ -56,8 +56,8 @@ pub(super) trait Fleet {
     async fn scale(size: u32) -> Result<(), String>;
     /// Kills a node; says whether there was one.
     async fn kill(index: Index) -> bool;
-    /// All that were ever started, as far as they were not let go: whether they run, or how they ended.
-    async fn crew() -> BTreeMap<Index, Option<String>>;
+    /// All that should be there, dead or alive.
+    async fn crew() -> BTreeMap<Index, Stage>;
     /// What all have said.
     async fn log(after: u64) -> Vec<Line>;
 }
@@ -69,6 +69,16 @@ pub(super) struct Answer {
     pub(super) code: i32,
     /// Who answers: under an address there may be somebody else by now.
     pub(super) name: String,
+}
+
+/// How far a node has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// It was started a moment ago, and need not be registered yet.
+    Starting,
+    Running,
+    /// How it ended.
+    Ended(String),
 }
 
 /// Whom a node reaches: how long it took, or why not.

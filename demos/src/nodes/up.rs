@@ -48,7 +48,7 @@ pub(super) async fn run(
         let _ = tokio::time::timeout(net.timeout, registration.deregister()).await;
         Ok(())
     };
-    contact::told_during(registry, view, life).await
+    contact::told_during(registry, view, Box::pin(life)).await
 }
 
 fn greet(net: &Net, size: u32) {
@@ -65,9 +65,9 @@ fn greet(net: &Net, size: u32) {
 /// Does what is typed.
 async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
     let mut input = Input::open();
-    let mut next = None;
+    let mut pending = None;
     loop {
-        let line = match next.take() {
+        let line = match pending.take() {
             Some(line) => line,
             None => input.command().await,
         };
@@ -80,7 +80,7 @@ async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
                 done = act::run(net, &act, leaving) => done,
                 // What is endless ends when something else is typed.
                 line = input.command(), if act.is_endless() => {
-                    next = Some(line);
+                    pending = Some(line);
                     Ok(())
                 }
             },
