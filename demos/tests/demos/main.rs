@@ -5,6 +5,7 @@
 mod browser;
 mod demo;
 mod http;
+mod nodes;
 mod pac;
 mod registry;
 mod run_state;

@@ -1,0 +1,85 @@
+//! In containers, by the compose file that is shipped: found by Docker's own DNS and nothing else.
+
+use std::{fs, path::Path};
+
+use discovery_testbed::{Container, Docker, Program, Project, static_binary};
+
+use crate::eventually;
+
+/// Runs a command of the sample in a container; says whether it succeeded, and what it printed.
+async fn run(project: &Project<'_>, container: &Container, args: &[&str]) -> (bool, String) {
+    match project.exec(container, [&["/demos", "nodes"], args].concat()).await {
+        Ok(out) => (true, out),
+        Err(error) => (false, error.to_string()),
+    }
+}
+
+async fn until(project: &Project<'_>, args: &[&str], is_good: bool, parts: &[&str]) {
+    let container = &project.containers("node").await.unwrap()[0];
+    let mut last = String::new();
+    eventually(&format!("{args:?} has {parts:?}"), async || {
+        let (is_ok, out) = run(project, container, args).await;
+        let is_met = is_ok == is_good && parts.iter().all(|part| out.contains(part));
+        if out != last {
+            println!("{out}");
+            last = out;
+        }
+        is_met
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_compose_file_brings_up_nodes_that_find_each_other() {
+    let Some(docker) = Docker::start_or_skip().await else { return };
+    let demos = static_binary("discovery-demos", Program::Bin("demos"), &[]).await.unwrap();
+    docker.build_scratch("discovery-demos", &demos).await.unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/nodes/compose.yaml");
+    let yaml = fs::read_to_string(file).unwrap();
+    let project = docker.compose("distributed_docker_system", &yaml).unwrap();
+    project.up().await.unwrap();
+    let name = |node: u32| format!("distributed_docker_system-node-{node}  answers 1 in ");
+    let [first, last] = [name(1), name(5)];
+    until(&project, &["ping"], true, &["5 of 5 answer", &first, &last]).await;
+    let classic = "Ping distributed_docker_system_node_5\t\t\tGot return code 1\n\
+        Ping distributed_docker_system_node_6\t\t\tdistributed_docker_system_node_6 not responding\n";
+    until(&project, &["ping", "--classic"], false, &[classic]).await;
+
+    // The health check of the file says that they are well.
+    eventually("all are healthy", async || {
+        let format = ["ps", "--filter", "health=healthy", "--quiet"];
+        docker.run(format).await.unwrap().lines().count() == 5
+    })
+    .await;
+
+    // One that is killed by its engine stays dead; the others are told by DNS, and name it.
+    let nodes = project.containers("node").await.unwrap();
+    assert_eq!(nodes[2].name(), "distributed_docker_system_node_3");
+    project.kill(&nodes[2]).await.unwrap();
+    let reason = "no answer from node 3 of distributed_docker_system";
+    until(&project, &["ping"], false, &["4 of 5 answer", "-node-3  does not answer: not there", reason])
+        .await;
+    project.start(&nodes[2]).await.unwrap();
+    until(&project, &["ping"], true, &["5 of 5 answer"]).await;
+
+    // A partition within the containers.
+    until(&project, &["partition", "distributed_docker_system_node_1", "2"], true, &["nodes 1, 2"]).await;
+    let matrix = "  1 · + x x x\n  2 + · x x x\n  3 x x · + +\n  4 x x + · +\n  5 x x + + ·\n";
+    until(&project, &["ping", "--matrix"], false, &["5 of 5 answer", matrix]).await;
+    until(&project, &["heal"], true, &[]).await;
+
+    // More and fewer, without a tear-down.
+    project.scale("node", 7).await.unwrap();
+    until(&project, &["ping", "--matrix"], true, &["7 of 7 answer", "  7 + + + + + + ·\n"]).await;
+    project.scale("node", 2).await.unwrap();
+    until(&project, &["ping"], true, &["2 of 2 answer"]).await;
+    until(&project, &["scale", "3"], false, &["docker compose up --detach --scale node=N"]).await;
+    until(&project, &["logs", "2"], true, &["node-2 | Received message: Hello, World!"]).await;
+    // As the second version of Compose calls it.
+    docker
+        .run(["rename", "distributed_docker_system_node_2", "distributed_docker_system-node-2"])
+        .await
+        .unwrap();
+    until(&project, &["ping"], true, &["2 of 2 answer"]).await;
+    std::mem::forget(project);
+}

@@ -1,0 +1,11 @@
+//! The nodes sample.
+
+mod command_line;
+mod dns;
+mod docker;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod memory;
+mod net;
+mod processes;
+mod zookeeper;

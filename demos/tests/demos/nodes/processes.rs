@@ -1,0 +1,206 @@
+//! Processes of their own on a real server, and which tests there are on each kind.
+
+use rustix::process::Signal;
+
+use crate::{eventually, nodes::net::Net, registry::Registry};
+
+/// Makes all of them tests on one kind.
+macro_rules! tests_on {
+    ($registry:ty) => {
+        tests_on! { $registry:
+            nodes_are_called_by_either_name
+            the_lines_of_the_original_are_exact
+            a_node_that_dies_is_noticed_and_can_be_revived
+            the_number_changes_while_all_are_pinged
+            a_partition_is_seen_by_the_nodes
+            messages_are_answered_and_logged
+            projects_do_not_see_each_other
+            nodes_end_with_whoever_started_them
+        }
+    };
+    ($registry:ty: $($test:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                crate::nodes::processes::$test::<$registry>().await;
+            }
+        )+
+    };
+}
+pub(crate) use tests_on;
+
+pub(crate) async fn nodes_are_called_by_either_name<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let _up = net.up(3).await;
+    let out = net.ok(&["ping"]).await;
+    for node in 1..=3 {
+        assert!(out.contains(&format!("my_app-node-{node}  answers 1 in ")), "{out}");
+    }
+    for part in
+        [crate::registry::name(&registry).as_str(), "3 of 3 answer; fastest ", ", median ", ", slowest "]
+    {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    for name in ["2", "my_app_node_2", "my_app-node-2", "my-app-node-2"] {
+        assert!(net.ok(&["ping", name]).await.contains("1 of 1 answer"), "{name}");
+    }
+    let out = net.fails(&["ping", "2", "9"], "no answer from node 9 of my_app").await;
+    assert!(out.contains("my_app-node-9  does not answer: not there"), "{out}");
+    net.fails(&["ping", "your-node-2"], "write 1, my_app-node-1 or my_app_node_1").await;
+}
+
+pub(crate) async fn the_lines_of_the_original_are_exact<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let up = net.up(2).await;
+    let line = |node: u32| match node {
+        ..=2 => format!("Ping my_app_node_{node}\t\t\tGot return code 1\n"),
+        _ => format!("Ping my_app_node_{node}\t\t\tmy_app_node_{node} not responding\n"),
+    };
+    let ten: String = (1..=10).map(line).collect();
+    let out = net.fails(&["ping", "--classic"], "no answer from nodes 3, 4, 5, 6, 7, 8, 9, 10").await;
+    assert_eq!(out, format!("Running as client...\n{ten}"));
+    let out = net.ok(&["ping", "--classic", "--count", "2"]).await;
+    assert_eq!(out, format!("Running as client...\n{}{}", line(1), line(2)));
+    for line in ["node-2 | Running as server...", "node-2 | Received message: Hello, World!"] {
+        assert!(up.out().contains(line), "{}", up.out());
+    }
+}
+
+pub(crate) async fn a_node_that_dies_is_noticed_and_can_be_revived<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let mut up = net.up(4).await;
+    net.kill_process(3).await;
+    up.says("node-3 | died: signal: 9").await;
+    let out = net.fails(&["ping"], "no answer from node 3 of my_app").await;
+    assert!(out.contains("my_app-node-3  does not answer: ") && out.contains("3 of 4 answer"), "{out}");
+    assert_eq!(net.ok(&["kill", "my_app_node_2"]).await, "my_app-node-2 is dead\n");
+    net.fails(&["kill", "2"], "my_app-node-2 does not run").await;
+    net.fails(&["ping"], "no answer from nodes 2, 3 of my_app").await;
+    // Also when their leases have ended, and to the others.
+    eventually("both are out of the registry", async || {
+        let ps = net.ok(&["ps"]).await;
+        let is_dead = |node: u32| {
+            ps.lines().any(|line| line.starts_with(&format!("my_app-node-{node}  dead (signal: 9")))
+        };
+        is_dead(2) && is_dead(3)
+    })
+    .await;
+    let out = net.fails(&["ping"], "no answer from nodes 2, 3 of my_app").await;
+    assert!(out.contains("my_app-node-3  does not answer: not there"), "{out}");
+    eventually("the others have noticed", async || {
+        let log = net.ok(&["logs", "1"]).await;
+        log.lines().filter(|line| line.contains("node-1 | gone: ")).count() >= 1
+    })
+    .await;
+    // In the words of the dead.
+    assert!(net.ok(&["logs", "my_app-node-3"]).await.contains("node-3 | died: signal: 9"));
+
+    assert_eq!(net.ok(&["scale", "4"]).await, "4 nodes are up\n");
+    net.all_answer(4).await;
+}
+
+pub(crate) async fn the_number_changes_while_all_are_pinged<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let _up = net.up(3).await;
+    let mut pings = net.start(&["ping", "--every", "20ms", "--timeout", "10s"]);
+    pings.says("3 of 3 answer").await;
+    for (size, summary) in [(6, "6 of 6 answer"), (2, "2 of 2 answer"), (5, "5 of 5 answer")] {
+        assert_eq!(net.ok(&["scale", &size.to_string()]).await, format!("{size} nodes are up\n"));
+        pings.says(summary).await;
+    }
+    pings.signal(Signal::INT);
+    let ended = pings.ended().await;
+    assert!(ended.success() && pings.out().contains("rounds, and all answered in each"), "{}", pings.out());
+    // Nobody was started anew.
+    assert!(!net.ok(&["logs", "1"]).await.contains("died"));
+}
+
+pub(crate) async fn a_partition_is_seen_by_the_nodes<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let _up = net.up(4).await;
+    let told = net.ok(&["partition", "1", "my_app_node_2"]).await;
+    assert_eq!(told, "nodes 1, 2 and the others cannot reach each other\n");
+    let reason = "all nodes of my_app answer, but not all reach each other";
+    let out = net.fails(&["ping", "--matrix"], reason).await;
+    for part in [
+        "4 of 4 answer",
+        "    1 2 3 4\n  1 · + x x\n  2 + · x x\n  3 x x · +\n  4 x x + ·\n",
+        "nodes 1, 2 cannot reach nodes 3, 4",
+        "nodes 3, 4 cannot reach nodes 1, 2",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    // The one side keeps to it where the other does not know of it.
+    net.ok(&["scale", "5"]).await;
+    eventually("the new one is on the side of the others", async || {
+        let out = net.run(&["ping", "--matrix"]).await.out;
+        out.contains("  1 · + x x x\n") && out.contains("  5 x x + + ·\n")
+    })
+    .await;
+    net.ok(&["heal"]).await;
+    net.all_answer(5).await;
+    assert!(net.ok(&["ping", "--matrix"]).await.contains("  5 + + + + ·\n"));
+}
+
+pub(crate) async fn messages_are_answered_and_logged<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let _up = net.up(2).await;
+    let mut attached = net.start(&["attach", "my_app_node_2"]);
+    attached.says("my_app-node-2: type a message").await;
+    attached.tell("how are you?").await;
+    attached.says("Got return code 1 in ").await;
+    attached.says("node-2 | Received message: how are you?").await;
+    // What others say to it is seen as well.
+    net.ok(&["ping", "2", "--message", "psst"]).await;
+    attached.says("node-2 | Received message: psst").await;
+    attached.hang_up();
+    assert!(attached.ended().await.success());
+
+    let mut logs = net.start(&["logs", "--follow", "2"]);
+    logs.says("node-2 | Received message: how are you?").await;
+    net.ok(&["ping", "--message", "later"]).await;
+    logs.says("node-2 | Received message: later").await;
+    assert!(!logs.out().contains("node-1 |"), "{}", logs.out());
+
+    let mut attached = net.start(&["attach", "1"]);
+    attached.says("my_app-node-1: type a message").await;
+    net.kill_process(1).await;
+    let ended = attached.ended().await;
+    assert!(
+        !ended.success() && attached.log().contains("my_app-node-1: the connection broke"),
+        "{attached:?}"
+    );
+}
+
+pub(crate) async fn projects_do_not_see_each_other<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let (blue, green) = (Net::on(&registry).project("blue"), Net::on(&registry).project("green"));
+    let (mut of_blue, _of_green) = (blue.up(2).await, green.up(1).await);
+    let out = blue.ok(&["ping"]).await;
+    assert!(out.contains("blue-node-2") && !out.contains("green"), "{out}");
+    assert!(green.ok(&["ping"]).await.contains("1 of 1 answer"));
+    blue.fails(&["up", "1", "--ttl", "1s"], "the nodes of blue are up already").await;
+
+    of_blue.signal(Signal::TERM);
+    assert!(of_blue.ended().await.success());
+    blue.fails(&["ping"], "no node of blue is on ").await;
+    blue.fails(&["scale", "3"], "no `up` of blue is running").await;
+    green.all_answer(1).await;
+}
+
+pub(crate) async fn nodes_end_with_whoever_started_them<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let mut up = net.up(3).await;
+    up.signal(Signal::KILL);
+    up.ended().await;
+    eventually("all have left", async || net.ok(&["ps"]).await.is_empty()).await;
+    // Its own lease may still be there.
+    let _up = net.up(2).await;
+}
