@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+use super::project::Project;
 use crate::{
     backend::{BackendArgs, parse_ttl},
     listen::ListenArgs,
@@ -35,6 +36,13 @@ pub(super) struct Common {
     /// How long a node or the registry may take to answer
     #[arg(long, global = true, value_name = "TIME", default_value = "2s", value_parser = parse_patience)]
     pub(super) timeout: Duration,
+}
+
+impl Common {
+    /// The project that was asked for. An empty name is none: Compose v1 sets such a one where a file hands it on.
+    pub(super) fn named_project(&self) -> anyhow::Result<Option<Project>> {
+        self.project.as_deref().filter(|name| !name.is_empty()).map(Project::new).transpose()
+    }
 }
 
 #[derive(Debug, Subcommand)]

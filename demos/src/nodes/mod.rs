@@ -87,7 +87,9 @@ async fn serve(
         None if registry.is_writable() => bail!("--index: say which node this is, such as --index 1"),
         None => {
             let here = net::container(registry, PATIENCE).await?;
-            here.context("this container is no node by its name; name it with --project and --index")?
+            let (project, index) =
+                here.context("this container is no node by its name; name it with --project and --index")?;
+            (common.named_project()?.unwrap_or(project), index)
         }
     };
     let role = Role { project, index, ttl: common.ttl, take_over: args.tethered };

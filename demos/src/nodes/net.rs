@@ -32,8 +32,8 @@ pub(super) struct Net {
 impl Net {
     /// The project that was asked for, or else the one of this container or folder.
     pub(super) async fn open(common: &Common, registry: &Registry) -> anyhow::Result<Self> {
-        let project = match &common.project {
-            Some(name) => Project::new(name)?,
+        let project = match common.named_project()? {
+            Some(project) => project,
             None if registry.is_writable() => Project::of_folder()?,
             None => {
                 let found = container(registry, Duration::ZERO).await?;
@@ -66,17 +66,16 @@ impl Net {
     pub(super) async fn node(&self, index: Index) -> anyhow::Result<NodeClient> {
         let nodes = self.nodes().await?;
         let instance = nodes.get(&index).with_context(|| self.is_not_there(index))?;
-        let name = self.project.node(index).to_string();
         let client = async {
             let client = rpc::node(instance).await?;
             let report = client.report(rpc::within(self.timeout)).await?;
-            is(&name, &report.name)?;
+            self.project.is(index, &report.name)?;
             Ok(client)
         };
-        self.in_time(client).await.with_context(|| name.clone())
+        self.in_time(client).await.with_context(|| self.project.node(index).to_string())
     }
 
-    /// Whoever runs the nodes, if it is an `up`.
+    /// Whoever runs the nodes, if it is an `up`; one that has just died is none.
     pub(super) async fn fleet(&self) -> anyhow::Result<Option<rpc::FleetClient>> {
         // It registers, which cannot be done here.
         if !self.registry.is_writable() {
@@ -85,7 +84,7 @@ impl Net {
         let fleets = lookup(&self.registry, self.project.fleet()).await?;
         let Some(fleet) = fleets.iter().next() else { return Ok(None) };
         let client = self.in_time(rpc::fleet(fleet)).await;
-        client.map(Some).context("whoever started the nodes")
+        Ok(client.inspect_err(|why| tracing::warn!("whoever started the nodes: {why}")).ok())
     }
 
     /// Whoever runs the nodes, where it takes one.
@@ -121,11 +120,6 @@ pub(super) async fn in_time<T>(
     call: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     time::timeout(patience, call).await.unwrap_or_else(|_| Err(Failure::late(patience)))
-}
-
-/// Whether the right one has answered: an address may have been given to somebody else.
-pub(super) fn is(expected: &str, name: &str) -> Result<(), Failure> {
-    if expected == name { Ok(()) } else { Err(Failure::new(format!("{name} is there instead"))) }
 }
 
 /// The nodes of a snapshot; what has no number is none.

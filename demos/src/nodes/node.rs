@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     journal::{Journal, Line},
-    net::{by_index, in_time, is},
+    net::{by_index, in_time},
     project::{Index, Project, listed},
     rpc::{self, Answer, Node as _, Reach, Report},
 };
@@ -159,7 +159,7 @@ impl State {
         let begin = Instant::now();
         let call = async {
             let name = rpc::node(peer).await?.hail(rpc::within(patience), self.index).await?;
-            is(&self.name(index), &name)
+            self.project.is(index, &name)
         };
         in_time(patience, call).await.map_err(|failure| failure.to_string())?;
         Ok(begin.elapsed())

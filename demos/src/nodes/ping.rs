@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{CLASSIC, PingArgs},
-    net::{Net, in_time, is},
+    net::{Net, in_time},
     project::{Index, listed},
     rpc::{self, Failure, Reach, Stage},
 };
@@ -93,10 +93,10 @@ async fn wanted(
     if let Some(count) = count {
         return Ok((1..=count).filter_map(Index::new).collect());
     }
-    let crew = match net.fleet().await {
-        Ok(Some(fleet)) => fleet.crew(rpc::within(net.timeout)).await.ok(),
-        // Whoever started them may be dead as well.
-        Ok(None) | Err(_) => None,
+    let crew = match net.fleet().await? {
+        // It may have died since.
+        Some(fleet) => fleet.crew(rpc::within(net.timeout)).await.ok(),
+        None => None,
     };
     let Some(crew) = crew else {
         // Numbers have no gaps: who is missing in between has been there.
@@ -118,7 +118,7 @@ async fn ping(
     let call = async {
         let node = rpc::node(instance).await?;
         let answer = node.say_something(rpc::within(net.timeout), message.to_owned()).await?;
-        is(&net.project.node(index).to_string(), &answer.name)?;
+        net.project.is(index, &answer.name)?;
         Ok(answer.code)
     };
     let code = net.in_time(call).await?;

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use anyhow::{Context, bail};
 use discovery::{ComposeName, InstanceId, ServiceName};
 
+use super::rpc::Failure;
+
 /// The service that all nodes are.
 pub(super) const NODE: &str = "node";
 
@@ -76,6 +78,14 @@ impl Project {
         })
     }
 
+    /// Whether the right one has answered: an address may have been given to somebody else.
+    pub(super) fn is(&self, index: Index, name: &str) -> Result<(), Failure> {
+        match self.index(name) {
+            Ok(here) if here == index => Ok(()),
+            _ => Err(Failure::new(format!("{name} is there instead"))),
+        }
+    }
+
     /// A node's name as Compose v2 spells it, and as v1 does.
     pub(super) fn spellings(&self, index: Index) -> [String; 2] {
         let node = self.node(index);
@@ -115,10 +125,12 @@ mod tests {
         assert_eq!(project.spellings(third), names);
         for text in ["3", names[0], names[1], "distributed-docker-system-node-3"] {
             assert_eq!(project.index(text).unwrap(), third, "{text}");
+            assert!(project.is(third, text).is_ok());
         }
         for bad in ["0", "node", "blue-node-3", "distributed_docker_system-web-3", "-1"] {
             let error = project.index(bad).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("_node_1"), "{error}");
+            assert!(project.is(third, bad).unwrap_err().to_string().contains("instead"));
         }
     }
 
