@@ -14,8 +14,8 @@ use tracing_subscriber::{
 
 /// The log without `RUST_LOG`: what the demo does, and the trouble of others but for what the demo tells itself, in
 /// fewer words: that the registry is out of reach.
-const FILTER: &str =
-    "warn,demos=info,discovery::lease=error,discovery::watch=error,discovery_zk=error,zookeeper_client=off";
+const FILTER: &str = "warn,demos=info,discovery::lease=error,discovery::watch=error,discovery_zk=error,\
+    tarpc=error,zookeeper_client=off";
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const FAINT: Style = Style::new().dimmed();

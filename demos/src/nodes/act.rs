@@ -18,7 +18,7 @@ use super::{
     journal::{Line, WAIT},
     net::{Net, by_index, in_time},
     ping::{self, millis},
-    project::{Index, NODE, listed},
+    project::{Index, listed},
     rpc::{self, FleetClient, NodeClient, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
@@ -52,7 +52,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
         loop {
             for line in news(&client, seen).await? {
                 seen = line.number;
-                say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {}", line.node, line.text));
+                line.tell();
             }
         }
     };
@@ -96,7 +96,7 @@ async fn logs_of_fleet(fleet: &FleetClient, only: &BTreeSet<Index>, follow: bool
     loop {
         let lines = fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;
         seen = lines.last().map_or(seen, |line| line.number);
-        lines.iter().filter(|line| only.is_empty() || only.contains(&line.node)).for_each(tell);
+        lines.iter().filter(|line| only.is_empty() || only.contains(&line.node)).for_each(Line::tell);
         if !follow {
             return Ok(());
         }
@@ -109,15 +109,11 @@ async fn logs_of_node(instance: &Instance, follow: bool) -> anyhow::Result<()> {
     loop {
         let lines = news(&client, seen).await?;
         seen = lines.last().map_or(seen, |line| line.number);
-        lines.iter().for_each(tell);
+        lines.iter().for_each(Line::tell);
         if !follow {
             return Ok(());
         }
     }
-}
-
-fn tell(line: &Line) {
-    say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {}", line.node, line.text));
 }
 
 async fn ps(net: &Net) -> anyhow::Result<()> {

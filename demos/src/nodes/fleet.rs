@@ -29,13 +29,10 @@ use super::{
     journal::{Journal, Line},
     net::Net,
     node::{Node, Role},
-    project::{Index, NODE},
+    project::Index,
     rpc::{self, Fleet as _, RPC, Stage},
 };
-use crate::{
-    console::{FAINT, say},
-    listen::{Door, ListenArgs},
-};
+use crate::listen::{Door, ListenArgs};
 
 /// How long a node may take to leave in order.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -235,8 +232,7 @@ struct Voice {
 
 impl Voice {
     fn hear(&self, text: &str) {
-        say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {text}", self.index));
-        self.journal.push(self.index, text);
+        self.journal.push(self.index, text).tell();
     }
 
     async fn listen(&self, output: Option<impl AsyncRead + Unpin>) {

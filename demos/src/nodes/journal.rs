@@ -9,7 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time};
 
-use super::project::Index;
+use super::project::{Index, NODE};
+use crate::console::{FAINT, say};
 
 /// How many lines are remembered.
 const LINES: usize = 1000;
@@ -26,6 +27,13 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
+impl Line {
+    /// Shows it, as Compose does.
+    pub(super) fn tell(&self) {
+        say(format_args!("{FAINT}{NODE}-{} |{FAINT:#} {}", self.node, self.text));
+    }
+}
+
 /// Lines with numbers. Written by nodes, read by whoever follows them; never locked across an `await`.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
@@ -35,14 +43,16 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn push(&self, node: Index, text: impl Into<String>) {
+    /// Adds a line, and returns it.
+    pub(super) fn push(&self, node: Index, text: impl Into<String>) -> Line {
         let mut lines = self.lines();
-        let number = *self.last.borrow() + 1;
-        lines.push_back(Line { number, node, text: text.into() });
+        let line = Line { number: *self.last.borrow() + 1, node, text: text.into() };
+        lines.push_back(line.clone());
         if lines.len() > LINES {
             lines.pop_front();
         }
-        self.last.send_replace(number);
+        self.last.send_replace(line.number);
+        line
     }
 
     /// The lines behind a number: at once if there are any, or else those that come within [`WAIT`].
@@ -82,7 +92,9 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_lines_are_forgotten() {
         let journal = Journal::default();
-        (0..LINES + 5).for_each(|n| journal.push(Index::MIN, n.to_string()));
+        for n in 0..LINES + 5 {
+            journal.push(Index::MIN, n.to_string());
+        }
         let lines = journal.read(0).await;
         assert_eq!((lines.len(), lines[0].number), (LINES, 6));
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use discovery::{Instance, Registration, View};
+use discovery::{Instance, Phase, Registration, View};
 use futures_util::{StreamExt, future::join_all};
 use tarpc::{
     context::Context,
@@ -92,13 +92,16 @@ impl Node {
 
     /// Runs until `leaving`. Dropping the future is a crash: nobody is told.
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
-        let Self { state, registry, place, door } = self;
+        let Self { state, registry, mut place, door } = self;
         state.say("Running as server...");
         let calls = rpc::accept(door.listener, |stream| Desk::attend(state.clone(), stream));
         let life = async {
             // Whoever has found it may call it until it is out of the registry.
             let leave = async {
-                leaving.cancelled().await;
+                tokio::select! {
+                    () = place.follow() => {}
+                    () = leaving.cancelled() => {}
+                }
                 place.leave().await;
             };
             tokio::select! {
@@ -252,6 +255,26 @@ impl Place {
             register = register.take_over();
         }
         register.start().map(|registration| Self(Some(registration)))
+    }
+
+    /// Says how it stands when that changes, for as long as it is polled. That the registry is out of reach is told
+    /// elsewhere.
+    async fn follow(&mut self) {
+        let Some(registration) = &mut self.0 else { return std::future::pending().await };
+        let key = registration.key().clone();
+        let mut told = Phase::Active;
+        loop {
+            let status = registration.changed().await;
+            let why = status.cause.as_ref().map(ToString::to_string).unwrap_or_default();
+            match status.phase {
+                phase if phase == told => continue,
+                Phase::Active => tracing::info!("{key} is registered again"),
+                Phase::Refused => tracing::error!("{key} is refused; trying again ({why})"),
+                Phase::Lost => tracing::warn!("the registration of {key} is lost; putting it back ({why})"),
+                _ => continue,
+            }
+            told = status.phase;
+        }
     }
 
     async fn leave(mut self) {

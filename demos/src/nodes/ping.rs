@@ -63,17 +63,19 @@ async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
         (*index, Echo { instance, outcome })
     });
     let mut echoes: BTreeMap<Index, Echo> = join_all(echoes).await.into_iter().collect();
-    if echoes.values().any(|echo| echo.outcome.is_err()) {
+    let mut reached = if args.classic { BTreeMap::new() } else { reach(net, &echoes).await };
+    let is_lost = |reach: &Reach| reach.values().any(Result::is_err);
+    if echoes.values().any(|echo| echo.outcome.is_err()) || reached.values().any(is_lost) {
         // Who has left in the meantime is not missing.
         let wanted = self::wanted(net, args, &net.nodes().await?).await?;
-        echoes.retain(|index, echo| echo.outcome.is_ok() || wanted.contains(index));
+        echoes.retain(|index, _| wanted.contains(index));
+        reached.retain(|index, _| wanted.contains(index));
     }
     if args.classic {
         tell_classic(net, &echoes);
         return judge(net, &echoes, false);
     }
     tell(net, &echoes);
-    let reached = reach(net, &echoes).await;
     if args.matrix {
         tell_matrix(&echoes, &reached);
     }

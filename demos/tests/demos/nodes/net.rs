@@ -80,16 +80,24 @@ impl Net {
         done.out
     }
 
-    /// Ends the process of a node from outside.
-    pub(crate) async fn kill_process(&self, node: u32) {
+    /// Does something to the process of a node from outside.
+    pub(crate) async fn signal(&self, node: u32, what: Signal) {
+        signal(self.pid(node).await, what);
+    }
+
+    /// The process of a node.
+    pub(crate) async fn pid(&self, node: u32) -> Pid {
         let ps = self.ok(&["ps"]).await;
         let name = format!("{}-node-{node} ", self.project);
         let line = ps.lines().find(|line| line.starts_with(&name)).unwrap();
-        let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap()).unwrap()
     }
 
     fn whole<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["nodes"], args, &["--backend", &self.locator, "--project", &self.project]].concat()
     }
+}
+
+pub(crate) fn signal(process: Pid, what: Signal) {
+    kill_process(process, what).unwrap();
 }

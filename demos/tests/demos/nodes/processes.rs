@@ -2,7 +2,11 @@
 
 use rustix::process::Signal;
 
-use crate::{eventually, nodes::net::Net, registry::Registry};
+use crate::{
+    eventually,
+    nodes::net::{Net, signal},
+    registry::Registry,
+};
 
 /// Makes all of them tests on one kind.
 macro_rules! tests_on {
@@ -11,6 +15,9 @@ macro_rules! tests_on {
             nodes_are_called_by_either_name
             the_lines_of_the_original_are_exact
             a_node_that_dies_is_noticed_and_can_be_revived
+            a_node_that_hangs_is_waited_for_no_longer_than_told
+            a_node_by_hand_belongs_to_the_others
+            nodes_outlive_an_outage_of_the_registry
             the_number_changes_while_all_are_pinged
             a_partition_is_seen_by_the_nodes
             messages_are_answered_and_logged
@@ -72,7 +79,7 @@ pub(crate) async fn a_node_that_dies_is_noticed_and_can_be_revived<R: Registry>(
     let Some(registry) = R::start_or_skip().await else { return };
     let net = Net::on(&registry);
     let mut up = net.up(4).await;
-    net.kill_process(3).await;
+    net.signal(3, Signal::KILL).await;
     up.says("node-3 | died: signal: 9").await;
     let out = net.fails(&["ping"], "no answer from node 3 of my_app").await;
     assert!(out.contains("my_app-node-3  does not answer: ") && out.contains("3 of 4 answer"), "{out}");
@@ -100,6 +107,71 @@ pub(crate) async fn a_node_that_dies_is_noticed_and_can_be_revived<R: Registry>(
 
     assert_eq!(net.ok(&["scale", "4"]).await, "4 nodes are up\n");
     net.all_answer(4).await;
+}
+
+pub(crate) async fn a_node_that_hangs_is_waited_for_no_longer_than_told<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let up = net.up(3).await;
+    let pid = net.pid(2).await;
+    signal(pid, Signal::STOP);
+    let out = net.fails(&["ping", "--timeout", "200ms"], "no answer from node 2 of my_app").await;
+    assert!(out.contains("my_app-node-2  does not answer: no answer within 200ms"), "{out}");
+    eventually("its lease has ended", async || {
+        net.run(&["ping", "--timeout", "200ms"])
+            .await
+            .out
+            .contains("my_app-node-2  does not answer: not there")
+    })
+    .await;
+    signal(pid, Signal::CONT);
+    net.all_answer(3).await;
+    assert!(!up.out().contains("died"), "{}", up.out());
+}
+
+pub(crate) async fn a_node_by_hand_belongs_to_the_others<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let mut first = net.start(&["serve", "--index", "1", "--port", "0", "--ttl", "1s"]);
+    first.says("Running as server...").await;
+    net.all_answer(1).await;
+    let mut twin = net.start(&["serve", "--index", "1", "--port", "0", "--ttl", "1s"]);
+    eventually("the second one is refused", async || twin.log().contains("my-app/node/1 is refused")).await;
+    let mut third = net.start(&["serve", "--index", "3", "--port", "0", "--ttl", "1s"]);
+    first.says("here: node 3").await;
+    // Numbers have no gaps.
+    let out = net.fails(&["ping"], "no answer from node 2 of my_app").await;
+    assert!(out.contains("2 of 3 answer"), "{out}");
+    third.signal(Signal::TERM);
+    assert!(third.ended().await.success());
+    first.says("gone: node 3").await;
+
+    // Nobody runs them together, so each has its own words.
+    assert!(net.ok(&["logs"]).await.contains("node-1 | gone: node 3"));
+    net.fails(&["kill", "1"], "no `up` of my_app is running").await;
+    first.signal(Signal::KILL);
+    first.ended().await;
+    eventually("the second one takes its place", async || twin.log().contains("node/1 is registered again"))
+        .await;
+    net.all_answer(1).await;
+    twin.signal(Signal::INT);
+    assert!(twin.ended().await.success());
+    assert_eq!(net.ok(&["ps"]).await, "");
+}
+
+pub(crate) async fn nodes_outlive_an_outage_of_the_registry<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let up = net.up(2).await;
+    registry.kill();
+    let name = crate::registry::name(&registry);
+    net.fails(&["ping"], &name).await;
+    eventually("the nodes say so", async || up.out().contains(&format!("{name} is not reachable"))).await;
+    registry.restart().await;
+    net.all_answer(2).await;
+    net.ok(&["scale", "3"]).await;
+    net.all_answer(3).await;
+    assert!(!up.out().contains("died"), "{}", up.out());
 }
 
 pub(crate) async fn the_number_changes_while_all_are_pinged<R: Registry>() {
@@ -170,7 +242,7 @@ pub(crate) async fn messages_are_answered_and_logged<R: Registry>() {
 
     let mut attached = net.start(&["attach", "1"]);
     attached.says("my_app-node-1: type a message").await;
-    net.kill_process(1).await;
+    net.signal(1, Signal::KILL).await;
     let ended = attached.ended().await;
     assert!(
         !ended.success() && attached.log().contains("my_app-node-1: the connection broke"),
