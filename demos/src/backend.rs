@@ -300,6 +300,16 @@ mod tests {
         assert!(error.contains("only be read") && error.contains("dns+zone"), "{error}");
     }
 
+    #[tokio::test]
+    async fn what_can_only_be_read_is_enough_to_find_services() {
+        let docker = BackendArgs { backend: Some("dns://127.0.0.1?records=a&port=80".into()) };
+        let choice = docker.choose_any("mem", PAC).unwrap();
+        assert_eq!(choice.to_string(), "DNS at 127.0.0.1:53");
+        let registry = choice.shared().unwrap().connect().await.unwrap();
+        assert!(!registry.is_writable() && registry.is_shared());
+        assert!(choose("mem").unwrap().connect().await.unwrap().is_writable());
+    }
+
     #[cfg(feature = "etcd")]
     #[tokio::test]
     async fn etcd_is_chosen_like_any_other() {

@@ -33,7 +33,7 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "TIME", default_value = "3s", value_parser = parse_ttl)]
     pub(super) ttl: Duration,
 
-    /// How long a node or the registry may take to answer
+    /// How long a node may take to answer
     #[arg(long, global = true, value_name = "TIME", default_value = "2s", value_parser = parse_patience)]
     pub(super) timeout: Duration,
 }

@@ -64,6 +64,13 @@ async fn the_compose_file_brings_up_nodes_that_find_each_other() {
     project.start(&nodes[2]).await.unwrap();
     until(&project, &["ping"], true, &["5 of 5 answer"]).await;
 
+    // One that is paused is listed, but does not answer.
+    project.pause(&nodes[3]).await.unwrap();
+    until(&project, &["ping"], false, &["-node-4  does not answer: no answer within 2s", "4 of 5 answer"])
+        .await;
+    project.unpause(&nodes[3]).await.unwrap();
+    until(&project, &["ping"], true, &["5 of 5 answer"]).await;
+
     // A partition within the containers.
     until(&project, &["partition", "distributed_docker_system_node_1", "2"], true, &["nodes 1, 2"]).await;
     let matrix = "  1 · + x x x\n  2 + · x x x\n  3 x x · + +\n  4 x x + · +\n  5 x x + + ·\n";
