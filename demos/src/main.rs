@@ -3,6 +3,7 @@
 mod backend;
 mod console;
 mod contact;
+mod dockercoins;
 mod listen;
 mod nodes;
 mod pac;
@@ -30,6 +31,8 @@ enum Demo {
     Pac(Box<pac::Args>),
     /// Runs that many machines move from state to state together, and a page on which they go
     RunState(Box<run_state::Args>),
+    /// Miners who find all that they need by name, and a page that shows what holds them up
+    Dockercoins(Box<dockercoins::Args>),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +57,6 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Demo::Nodes(args) => Box::pin(nodes::run(*args)).await,
         Demo::Pac(args) => pac::run(*args).await,
         Demo::RunState(args) => Box::pin(run_state::run(*args)).await,
+        Demo::Dockercoins(args) => Box::pin(dockercoins::run(*args)).await,
     }
 }

@@ -1,0 +1,17 @@
+//! For health checks where there is no curl, as in an image with nothing but this program.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// How long a healthy server may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(url: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+    let answer = client.get(url).send().await.context("no answer")?;
+    let status = answer.status();
+    let body = answer.text().await.unwrap_or_default();
+    anyhow::ensure!(status.is_success(), "{url}: {status} {}", body.trim());
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Everything in one process: the page, a store, and as many of the others as is wanted, which may change.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    args::{DemoArgs, HasherArgs, RngArgs},
+    hasher, rng,
+    site::{Part, Site},
+    store, webui,
+    worker::{Tools, Voice},
+};
+use crate::{
+    console::{BOLD, FAINT, say},
+    contact,
+    listen::ListenArgs,
+};
+
+/// How many of a part there may be.
+const MOST: usize = 50;
+
+pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) -> anyhow::Result<()> {
+    let door = args.listen.open(args.port).await?;
+    say(format_args!(
+        "\n  {BOLD}dockercoins{BOLD:#}  {}  {FAINT}on {}{FAINT:#}\n",
+        door.url(),
+        site.registry()
+    ));
+    say(format_args!(
+        "  {FAINT}The page can have more workers, rngs and hashers; Ctrl-C ends all.{FAINT:#}\n"
+    ));
+    let (failed, mut failures) = mpsc::unbounded_channel();
+    let crew = Arc::new(Crew {
+        tools: Tools::new(&site, &args.worker)?,
+        site: site.clone(),
+        listen: args.listen.clone(),
+        rng: args.rng,
+        hasher: args.hasher,
+        members: Mutex::default(),
+        workers: TaskTracker::new(),
+        others: TaskTracker::new(),
+        failed,
+    });
+    for (part, count) in [(Part::Rng, args.rngs), (Part::Hasher, args.hashers), (Part::Worker, args.workers)]
+    {
+        crew.scale(part, count.into()).await?;
+    }
+
+    // The crew leaves before what it needs.
+    let (alone, quiet) = (CancellationToken::new(), CancellationToken::new());
+    let store = async {
+        match &args.redis {
+            Some(url) => store::introduce(&site, url, quiet.clone()).await,
+            None => store::serve(&site, &args.store, args.listen.open(0).await?, quiet.clone()).await,
+        }
+    };
+    let webui = webui::run(&site, door, Some(crew.clone()), alone.clone());
+    let crew_life = async {
+        let ended = tokio::select! {
+            () = leaving.cancelled() => Ok(()),
+            Some(error) = failures.recv() => Err(error),
+        };
+        crew.leave().await;
+        alone.cancel();
+        quiet.cancel();
+        ended
+    };
+    contact::told_during(site.registry(), site.all(), async {
+        tokio::try_join!(store, webui, crew_life).map(drop)
+    })
+    .await
+}
+
+/// Those of whom there may be several.
+#[derive(Debug)]
+pub(super) struct Crew {
+    site: Site,
+    listen: ListenArgs,
+    rng: RngArgs,
+    hasher: HasherArgs,
+    tools: Tools,
+    /// What ends each of them, those who came last at the end. Never locked across an `await`.
+    members: Mutex<BTreeMap<Part, Vec<CancellationToken>>>,
+    workers: TaskTracker,
+    others: TaskTracker,
+    failed: mpsc::UnboundedSender<anyhow::Error>,
+}
+
+impl Crew {
+    /// Sees to it that there are so many of a part.
+    pub(super) async fn scale(&self, part: Part, count: usize) -> anyhow::Result<()> {
+        anyhow::ensure!(count <= MOST, "at most {MOST} of a part");
+        anyhow::ensure!(
+            matches!(part, Part::Rng | Part::Hasher | Part::Worker),
+            "there is one {part}, and no use in another"
+        );
+        while self.members().entry(part).or_default().len() < count {
+            self.start(part).await?;
+        }
+        for superfluous in self.members().entry(part).or_default().drain(count..) {
+            superfluous.cancel();
+        }
+        Ok(())
+    }
+
+    async fn start(&self, part: Part) -> anyhow::Result<()> {
+        let token = CancellationToken::new();
+        let (site, leaving, failed) = (self.site.clone(), token.clone(), self.failed.clone());
+        let (rng, hasher, tools) = (self.rng, self.hasher, self.tools.clone());
+        let door = match part {
+            Part::Worker => None,
+            _ => Some(self.listen.open(0).await?),
+        };
+        let tracker = if part == Part::Worker { &self.workers } else { &self.others };
+        tracker.spawn(async move {
+            let ended = match (part, door) {
+                (Part::Rng, Some(door)) => rng::run(&site, rng, door, leaving).await,
+                (Part::Hasher, Some(door)) => hasher::run(&site, hasher, door, leaving).await,
+                _ => tools.work(Voice::Quiet, leaving).await,
+            };
+            if let Err(error) = ended {
+                let _ = failed.send(error.context(part));
+            }
+        });
+        self.members().entry(part).or_default().push(token);
+        Ok(())
+    }
+
+    /// The workers first, who need the others to finish what they have.
+    async fn leave(&self) {
+        self.end(&[Part::Worker], &self.workers).await;
+        self.end(&[Part::Rng, Part::Hasher], &self.others).await;
+    }
+
+    async fn end(&self, parts: &[Part], tracker: &TaskTracker) {
+        for part in parts {
+            for token in self.members().remove(part).unwrap_or_default() {
+                token.cancel();
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+
+    fn members(&self) -> MutexGuard<'_, BTreeMap<Part, Vec<CancellationToken>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,133 @@
+//! Where a project has its parts: their names in the registry, and how to be found under one of them.
+
+use std::fmt;
+
+use axum::Router;
+use discovery::{Instance, InstanceBuilder, Scope, ServiceName, View};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Common, DEFAULT_PROJECT, Stay},
+    presence::Presence,
+};
+use crate::{backend::Registry, listen::Door, web};
+
+/// What a project consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Part {
+    Rng,
+    Hasher,
+    Worker,
+    Store,
+    Webui,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 5] = [Self::Rng, Self::Hasher, Self::Worker, Self::Store, Self::Webui];
+
+    /// Its label below the project.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Rng => "rng",
+            Self::Hasher => "hasher",
+            Self::Worker => "worker",
+            Self::Store => "store",
+            Self::Webui => "webui",
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A project in a registry.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    registry: Registry,
+    project: ServiceName,
+    stay: Stay,
+}
+
+impl Site {
+    pub(super) fn new(registry: Registry, common: &Common) -> anyhow::Result<Self> {
+        let project = ServiceName::from_labels([&common.project])?;
+        Ok(Self { registry, project, stay: common.stay })
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(super) fn project(&self) -> &ServiceName {
+        &self.project
+    }
+
+    /// The command for one more of a part, whose name takes the place of `PART`; `None` where nobody else can join.
+    pub(super) fn command(&self) -> Option<String> {
+        let role = match self.project.labels().next() {
+            Some(project) if project != DEFAULT_PROJECT => format!("PART --project {project}"),
+            _ => "PART".to_owned(),
+        };
+        self.registry.command(&role)
+    }
+
+    /// All instances of a part.
+    pub(super) fn view(&self, part: Part) -> View {
+        self.registry.discovery.view(self.name(part)).open()
+    }
+
+    /// All instances of all parts.
+    pub(super) fn all(&self) -> View {
+        self.registry.discovery.view(Scope::Subtree(self.project.clone())).open()
+    }
+
+    /// What is registered of any part: also where it runs, so that people can find it.
+    pub(super) fn instance(&self, part: Part) -> InstanceBuilder {
+        Instance::builder(self.name(part))
+            .metadata("host", hostname())
+            .metadata("pid", std::process::id().to_string())
+    }
+
+    /// Registers in the background.
+    pub(super) fn register(&self, instance: Instance) -> discovery::Result<Presence> {
+        Presence::start(&self.registry, instance, self.stay)
+    }
+
+    /// Serves over HTTP and is registered until `leaving`; goes on serving while the registration drains.
+    pub(super) async fn serve(
+        &self,
+        instance: InstanceBuilder,
+        door: Door,
+        router: Router,
+        leaving: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut presence = self.register(instance.endpoints(door.endpoints).build()?)?;
+        let closing = CancellationToken::new();
+        let web = async { Ok(web::serve(door.listener, router, closing.clone()).await?) };
+        let life = async {
+            let ended = tokio::select! {
+                refused = presence.follow() => Err(refused),
+                () = leaving.cancelled() => Ok(()),
+            };
+            presence.leave().await;
+            closing.cancel();
+            ended
+        };
+        tokio::try_join!(web, life).map(drop)
+    }
+
+    fn name(&self, part: Part) -> ServiceName {
+        // A label that we chose ourselves: there is nothing wrong with it.
+        self.project.child(part.label()).unwrap_or_else(|_| self.project.clone())
+    }
+}
+
+/// The name of this machine, or container.
+pub(super) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

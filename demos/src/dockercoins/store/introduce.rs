@@ -1,0 +1,46 @@
+//! Registering a Redis, which cannot do so itself.
+
+use std::time::Duration;
+
+use discovery::{Endpoint, Status};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::redis::{DATABASE, REDIS, Redis, RedisUrl};
+use crate::dockercoins::site::Site;
+
+/// How often Redis is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Keeps a Redis registered until `leaving`, as down while it does not answer.
+pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: CancellationToken) -> anyhow::Result<()> {
+    let mut redis = Redis::open(url)?;
+    let mut status = status(&mut redis).await;
+    if status == Status::Down {
+        tracing::warn!("{url} does not answer yet; it is registered as down until it does");
+    }
+    let instance = super::instance(site)?
+        .endpoints([Endpoint::new(REDIS, &url.host, url.port)?])
+        .metadata(DATABASE, url.database.to_string())
+        .status(status);
+    let mut presence = site.register(instance.build()?)?;
+    let ended = loop {
+        tokio::select! {
+            refused = presence.follow() => break Err(refused),
+            () = leaving.cancelled() => break Ok(()),
+            () = time::sleep(PROBE) => {}
+        }
+        let now = self::status(&mut redis).await;
+        if now != status {
+            status = now;
+            tracing::info!("{url} is {now}");
+            presence.set(now).await;
+        }
+    };
+    presence.leave().await;
+    ended
+}
+
+async fn status(redis: &mut Redis) -> Status {
+    if redis.ping().await.is_ok() { Status::Up } else { Status::Down }
+}

@@ -1,0 +1,167 @@
+//! The worker: takes units from the store, and brings back hashes.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use data_encoding::HEXLOWER;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::WorkerArgs,
+    call::{self, Caller},
+    presence::Presence,
+    retry::until_done,
+    site::{Part, Site},
+    store::{Done, Store, Verdict},
+};
+
+/// How many random bytes a unit takes.
+const BYTES: usize = 32;
+
+/// How often to say how it goes.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// Whether a worker is alone in its process, and may say how it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    Loud,
+    Quiet,
+}
+
+/// What workers work with. Those of one process share it, and so spread their calls best.
+#[derive(Clone, Debug)]
+pub(super) struct Tools {
+    site: Site,
+    args: WorkerArgs,
+    rng: Caller,
+    hasher: Caller,
+    store: Store,
+}
+
+impl Tools {
+    pub(super) fn new(site: &Site, args: &WorkerArgs) -> anyhow::Result<Self> {
+        let client = call::client(args.timeout)?;
+        Ok(Self {
+            site: site.clone(),
+            args: args.clone(),
+            rng: Caller::new(site, Part::Rng, client.clone()),
+            hasher: Caller::new(site, Part::Hasher, client.clone()),
+            store: Store::new(site, client),
+        })
+    }
+
+    /// A worker: registered, and at work until `leaving`; then it finishes its unit, or gives it back.
+    pub(super) async fn work(self, voice: Voice, leaving: CancellationToken) -> anyhow::Result<()> {
+        let mut presence = self.site.register(self.site.instance(Part::Worker).build()?)?;
+        let mut worker = Worker::new(self, &presence, voice);
+        let ended = tokio::select! {
+            refused = presence.follow() => Err(refused),
+            () = worker.run(&leaving) => Ok(()),
+        };
+        presence.leave_at_once().await;
+        ended
+    }
+}
+
+struct Worker {
+    tools: Tools,
+    id: String,
+    voice: Voice,
+    /// Units since the last report, and when that was.
+    units: u32,
+    reported: Option<Instant>,
+}
+
+impl Worker {
+    fn new(tools: Tools, presence: &Presence, voice: Voice) -> Self {
+        Self { tools, id: presence.key().id().to_string(), voice, units: 0, reported: None }
+    }
+
+    async fn run(&mut self, leaving: &CancellationToken) {
+        let store = self.tools.store.clone();
+        let hold = self.tools.args.hold;
+        loop {
+            self.report();
+            // Whatever a take that is broken off was given is overdue one day.
+            let taken = until_done("taking a unit", || store.take(hold));
+            let Some(unit) = leaving.run_until_cancelled(taken).await else { return };
+            if !self.finish(unit, leaving).await {
+                return;
+            }
+        }
+    }
+
+    /// Does a unit, and says whether to go on.
+    async fn finish(&mut self, unit: u64, leaving: &CancellationToken) -> bool {
+        let Tools { args, store, .. } = self.tools.clone();
+        let overtime = async {
+            leaving.cancelled().await;
+            time::sleep(args.grace).await;
+        };
+        tokio::select! {
+            // A unit that takes so long is another's by now.
+            done = time::timeout(args.hold, self.do_unit(unit)) => if done.is_err() {
+                tracing::warn!("unit {unit} took longer than {:?}; leaving it to others", args.hold);
+            },
+            () = overtime => {
+                let back = until_done("giving a unit back", || store.give_back(unit));
+                let is_back = time::timeout(args.grace, back).await.is_ok();
+                let what = if is_back { "is given back" } else { "will be overdue, and another's" };
+                tracing::info!("unit {unit} {what}");
+            }
+        }
+        !leaving.is_cancelled()
+    }
+
+    async fn do_unit(&mut self, unit: u64) {
+        let Tools { args, rng, hasher, store, .. } = &self.tools;
+        tracing::debug!("Doing one unit of work");
+        time::sleep(args.delay).await;
+        let (bytes, rng) = until_done("rng", || async {
+            let (bytes, took) = rng.call(|client, url| client.get(format!("{url}/{BYTES}"))).await?;
+            anyhow::ensure!(bytes.len() == BYTES, "{} bytes instead of {BYTES}", bytes.len());
+            Ok((bytes, took))
+        })
+        .await;
+        let (hash, hasher) = until_done("hasher", || async {
+            let (hash, took) = hasher
+                .call(|client, url| {
+                    let kind = "application/octet-stream";
+                    client.post(url).header("content-type", kind).body(bytes.clone())
+                })
+                .await?;
+            Ok((String::from_utf8(hash.to_vec()).context("a hash that is no text")?, took))
+        })
+        .await;
+        let done = Done { unit, worker: self.id.clone(), bytes: HEXLOWER.encode(&bytes), hash, rng, hasher };
+        let verdict = until_done("counting a unit", || store.bring(&done)).await;
+        self.told(&done, verdict);
+    }
+
+    fn told(&mut self, done: &Done, verdict: Verdict) {
+        match verdict {
+            Verdict::Plain => tracing::debug!("No coin found"),
+            Verdict::Coin if self.voice == Voice::Loud => {
+                tracing::info!("Coin found: {}...", done.hash.get(..8).unwrap_or(&done.hash));
+            }
+            Verdict::Coin => tracing::debug!("Coin found: {}...", done.hash),
+            Verdict::OldCoin => tracing::info!("We already had that coin"),
+            Verdict::Known => {
+                tracing::info!("unit {} was counted before", done.unit);
+                return;
+            }
+        }
+        self.units += 1;
+    }
+
+    /// Says how it goes, in the words of the original; here, each unit is counted by itself.
+    fn report(&mut self) {
+        if self.voice == Voice::Quiet || self.reported.is_some_and(|at| at.elapsed() <= REPORT) {
+            return;
+        }
+        tracing::info!("{} units of work done, updating hash counter", self.units);
+        self.units = 0;
+        self.reported = Some(Instant::now());
+    }
+}
