@@ -1,6 +1,6 @@
 //! The command line of the dockercoins sample.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use discovery::{Error, Result, ServiceName};
@@ -40,6 +40,8 @@ pub(super) enum Command {
     Store(StoreCommand),
     /// Registers a Redis as the store, for as long as it answers
     Redis(RedisArgs),
+    /// Serves the DNS zone that --backend names to other machines, where there is no other registry
+    Registry(RegistryArgs),
     /// Succeeds if a web server answers well; for health checks where there is no curl
     Check {
         /// What to ask for, such as `http://127.0.0.1:8000/readyz`
@@ -172,6 +174,13 @@ pub(super) struct RedisArgs {
     /// Where it is, as others can reach it: `redis://host:port/database`, or just host and port
     #[arg(long, visible_alias = "address", env = "REDIS_URL", default_value = "redis://127.0.0.1:6379")]
     pub(super) url: RedisUrl,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RegistryArgs {
+    /// The address to listen on, by UDP and TCP
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:5300")]
+    pub(super) listen: SocketAddr,
 }
 
 #[derive(Debug, clap::Args)]

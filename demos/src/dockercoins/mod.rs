@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod hasher;
 mod presence;
+mod registry;
 mod retry;
 mod rng;
 mod site;
@@ -84,6 +85,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             let redis = store::introduce(&site, &args.url, leaving);
             contact::told_during(site.registry(), site.view(Part::Store), redis).await
         }
+        Command::Registry(args) => registry::run(&args, &common.backend, leaving).await,
         Command::Check { url } => check::run(&url).await,
     }
 }

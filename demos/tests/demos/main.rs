@@ -4,6 +4,7 @@
 
 mod browser;
 mod demo;
+mod dockercoins;
 mod http;
 mod nodes;
 mod pac;

@@ -54,7 +54,13 @@ impl Ledger {
         if self.latest.len() == LATEST {
             self.latest.pop_front();
         }
-        self.latest.push_back(Counted { at: now, worker: done.worker, rng: done.rng, hasher: done.hasher });
+        self.latest.push_back(Counted {
+            at: now,
+            unit: done.unit,
+            worker: done.worker,
+            rng: done.rng,
+            hasher: done.hasher,
+        });
         (verdict, Some(Entry::Counted(done.unit, coin)))
     }
 

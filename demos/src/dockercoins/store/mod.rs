@@ -87,6 +87,7 @@ pub(super) enum Verdict {
 pub(super) struct Counted {
     /// When, in milliseconds by the clock of the store.
     pub(super) at: u64,
+    pub(super) unit: u64,
     pub(super) worker: String,
     pub(super) rng: Took,
     pub(super) hasher: Took,

@@ -137,7 +137,7 @@ impl Redis {
 
     pub(super) async fn bring(&mut self, done: &Done) -> anyhow::Result<Verdict> {
         let Done { unit, worker, bytes, hash, rng, hasher } = done;
-        let latest = serde_json::to_string(&(worker, rng, hasher))?;
+        let latest = serde_json::to_string(&(unit, worker, rng, hasher))?;
         // As the original keeps it.
         let bytes = HEXLOWER_PERMISSIVE.decode(bytes.as_bytes())?;
         let mut call = BRING.prepare_invoke();
@@ -168,8 +168,8 @@ impl fmt::Debug for Redis {
 
 fn counted(text: &str) -> anyhow::Result<Counted> {
     let (at, rest) = text.split_once(' ').context("an entry of another program")?;
-    let (worker, rng, hasher) = serde_json::from_str(rest)?;
-    Ok(Counted { at: at.parse()?, worker, rng, hasher })
+    let (unit, worker, rng, hasher) = serde_json::from_str(rest)?;
+    Ok(Counted { at: at.parse()?, unit, worker, rng, hasher })
 }
 
 #[cfg(test)]

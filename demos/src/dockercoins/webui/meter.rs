@@ -113,7 +113,7 @@ mod tests {
 
     fn unit(at: u64, worker: &str, rng: &str, ms: f64) -> Counted {
         let took = |by: &str, ms| Took { by: by.into(), ms };
-        Counted { at, worker: worker.into(), rng: took(rng, ms), hasher: took("h", 100.0) }
+        Counted { at, unit: at, worker: worker.into(), rng: took(rng, ms), hasher: took("h", 100.0) }
     }
 
     /// A meter that looks every `step` at what was counted by then.
