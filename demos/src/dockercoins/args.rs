@@ -1,8 +1,8 @@
 //! The command line of the dockercoins sample.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Subcommand;
+use clap::{Subcommand, error::ErrorKind};
 use discovery::{Error, Result, ServiceName};
 
 use super::store::RedisUrl;
@@ -171,9 +171,22 @@ pub(super) struct StoreArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RedisArgs {
+    // Text, not a parsed value: clap would repeat a value that it refuses, and with it the password in it.
     /// Where it is, as others can reach it: `redis://host:port/database`, or just host and port
-    #[arg(long, visible_alias = "address", env = "REDIS_URL", default_value = "redis://127.0.0.1:6379")]
-    pub(super) url: RedisUrl,
+    #[arg(
+        long,
+        visible_alias = "address",
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    url: String,
+}
+
+impl RedisArgs {
+    pub(super) fn url(&self) -> anyhow::Result<RedisUrl> {
+        parse_url("--url", &self.url)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -218,7 +231,22 @@ pub(super) struct DemoArgs {
 
     /// A Redis to use instead of a store of its own
     #[arg(long, value_name = "URL", conflicts_with = "journal")]
-    pub(super) redis: Option<RedisUrl>,
+    redis: Option<String>,
+}
+
+impl DemoArgs {
+    pub(super) fn redis(&self) -> anyhow::Result<Option<RedisUrl>> {
+        self.redis.as_deref().map(|url| parse_url("--redis", url)).transpose()
+    }
+}
+
+/// Tells what is wrong with a flag as clap does it.
+pub(super) fn wrong(flag: &str, what: impl fmt::Display) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {what}\n")).into()
+}
+
+fn parse_url(flag: &str, text: &str) -> anyhow::Result<RedisUrl> {
+    text.parse().map_err(|error| wrong(flag, error))
 }
 
 fn parse_label(text: &str) -> Result<String> {

@@ -25,6 +25,7 @@ use crate::{
 const MOST: usize = 50;
 
 pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) -> anyhow::Result<()> {
+    let redis = args.redis()?;
     let door = args.listen.open(args.port).await?;
     say(format_args!(
         "\n  {BOLD}dockercoins{BOLD:#}  {}  {FAINT}on {}{FAINT:#}\n",
@@ -54,7 +55,7 @@ pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) 
     // The crew leaves before what it needs.
     let (alone, quiet) = (CancellationToken::new(), CancellationToken::new());
     let store = async {
-        match &args.redis {
+        match &redis {
             Some(url) => store::introduce(&site, url, quiet.clone()).await,
             None => store::serve(&site, &args.store, args.listen.open(0).await?, quiet.clone()).await,
         }

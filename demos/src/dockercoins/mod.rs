@@ -76,13 +76,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             contact::told_during(site.registry(), site.view(Part::Store), store).await
         }
         Command::Redis(args) => {
+            let url = args.url()?;
             let site = shared_site(&common).await?;
-            say(format_args!(
-                "\n  {BOLD}redis{BOLD:#}  {}  {FAINT}on {}{FAINT:#}\n",
-                args.url,
-                site.registry()
-            ));
-            let redis = store::introduce(&site, &args.url, leaving);
+            say(format_args!("\n  {BOLD}redis{BOLD:#}  {url}  {FAINT}on {}{FAINT:#}\n", site.registry()));
+            let redis = store::introduce(&site, &url, leaving);
             contact::told_during(site.registry(), site.view(Part::Store), redis).await
         }
         Command::Registry(args) => registry::run(&args, &common.backend, leaving).await,

@@ -1,19 +1,18 @@
 //! A registry for where there is none: the zone that `--backend` names, served to other machines.
 
 use anyhow::Context;
-use clap::error::ErrorKind;
 use discovery::Locator;
 use discovery_dns::{Authority, TsigKey, ZoneConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::args::RegistryArgs;
+use super::args::{RegistryArgs, wrong};
 use crate::{
     backend::BackendArgs,
     console::{BOLD, FAINT, say},
 };
 
 /// What the locator has to be like.
-const ADVICE: &str = "--backend: write the locator that the others are given, \
+const ADVICE: &str = "write the locator that the others are given, \
                       dns+zone://key:secret@host:port/zone, whose secret is in base64";
 
 /// Serves the zone until `leaving`. It is kept in memory: behind a restart all register again, by themselves.
@@ -22,8 +21,8 @@ pub(super) async fn run(
     backend: &BackendArgs,
     leaving: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (key, zone) = key_and_zone(backend.text().unwrap_or_default())
-        .ok_or_else(|| clap::Error::raw(ErrorKind::ValueValidation, format!("{ADVICE}\n")))?;
+    let (key, zone) =
+        key_and_zone(backend.text().unwrap_or_default()).ok_or_else(|| wrong("--backend", ADVICE))?;
     let authority = Authority::builder()
         .listen(args.listen)
         .key(key)

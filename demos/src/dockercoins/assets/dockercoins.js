@@ -1,6 +1,6 @@
 // The page: what the server tells, drawn.
 
-const MINUTES_MS = 250_000; // how much of the past is shown
+const PAST_MS = [60_000, 250_000]; // how much of the past is shown, at least and at most
 const GRACE_MS = 900; // a shorter silence is not worth a word
 const SILENCE_MS = 4_000; // the server tells four times a second
 const NOTICE_MS = 6_000;
@@ -103,7 +103,7 @@ function remember() {
   if (past.length > 0 && past.at(-1).at > at) past = [];
   const last = past.at(-1);
   if (!last || Math.floor(at / 1000) > Math.floor(last.at / 1000)) past.push({ at, rate, ceiling });
-  while (past[0].at < at - MINUTES_MS) past.shift();
+  while (past[0].at < at - PAST_MS[1]) past.shift();
 }
 
 // ------------------------------------------------------------------------- who is there
@@ -212,16 +212,18 @@ function draw() {
   const now = picture.now;
   const moments = [...past, { at: now, rate: picture.rate, ceiling: picture.ceiling }];
   const most = Math.max(5, ...moments.map(({ rate, ceiling }) => Math.max(rate, Math.min(ceiling ?? 0, rate * 4 + 10)))) * 1.12;
-  const x = (at) => width - MARGIN.right - ((now - at) / MINUTES_MS) * (width - MARGIN.left - MARGIN.right);
+  const span = Math.max(PAST_MS[0], Math.min(PAST_MS[1], now - moments[0].at));
+  const x = (at) => width - MARGIN.right - ((now - at) / span) * (width - MARGIN.left - MARGIN.right);
   const y = (rate) => height - MARGIN.bottom - (Math.min(rate, most) / most) * (height - MARGIN.top - MARGIN.bottom);
 
   const parts = lines(most).flatMap((rate) => [
     svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(rate), y2: y(rate) }),
     svg("text", { x: MARGIN.left - 8, y: y(rate) + 4, "text-anchor": "end" }, +rate.toFixed(1)),
   ]);
-  for (const minutes of [1, 2, 3, 4]) {
-    const at = x(now - minutes * 60_000);
-    parts.push(svg("text", { x: at, y: height - 4, "text-anchor": "middle" }, `${minutes} min ago`));
+  const step = span > 130_000 ? 60 : 20; // seconds
+  for (let ago = step; ago * 1000 < span - 5000; ago += step) {
+    const name = ago % 60 === 0 ? `${ago / 60} min` : `${ago} s`;
+    parts.push(svg("text", { x: x(now - ago * 1000), y: height - 4, "text-anchor": "middle" }, `${name} ago`));
   }
   const line = moments.map(({ at, rate }) => `${x(at).toFixed(1)} ${y(rate).toFixed(1)}`).join("L");
   parts.push(svg("path", { class: "area", d: `M${x(moments[0].at)} ${y(0)}L${line}V${y(0)}Z` }));

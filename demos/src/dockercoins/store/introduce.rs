@@ -10,7 +10,7 @@ use super::redis::{DATABASE, REDIS, Redis, RedisUrl};
 use crate::dockercoins::site::Site;
 
 /// How often Redis is asked whether it is there.
-const PROBE: Duration = Duration::from_secs(1);
+const PROBE: Duration = Duration::from_millis(500);
 
 /// Keeps a Redis registered until `leaving`, as down while it does not answer.
 pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: CancellationToken) -> anyhow::Result<()> {
