@@ -49,7 +49,7 @@ pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) 
     });
     for (part, count) in [(Part::Rng, args.rngs), (Part::Hasher, args.hashers), (Part::Worker, args.workers)]
     {
-        crew.scale(part, count.into()).await?;
+        crew.scale(part, count.into())?;
     }
 
     // The crew leaves before what it needs.
@@ -71,10 +71,8 @@ pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) 
         quiet.cancel();
         ended
     };
-    contact::told_during(site.registry(), site.all(), async {
-        tokio::try_join!(store, webui, crew_life).map(drop)
-    })
-    .await
+    let life = async { tokio::try_join!(store, webui, crew_life).map(drop) };
+    contact::told_during(site.registry(), site.all(), Box::pin(life)).await
 }
 
 /// Those of whom there may be several.
@@ -94,42 +92,43 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Sees to it that there are so many of a part.
-    pub(super) async fn scale(&self, part: Part, count: usize) -> anyhow::Result<()> {
+    pub(super) fn scale(&self, part: Part, count: usize) -> anyhow::Result<()> {
         anyhow::ensure!(count <= MOST, "at most {MOST} of a part");
         anyhow::ensure!(
             matches!(part, Part::Rng | Part::Hasher | Part::Worker),
             "there is one {part}, and no use in another"
         );
-        while self.members().entry(part).or_default().len() < count {
-            self.start(part).await?;
+        let mut members = self.members();
+        let members = members.entry(part).or_default();
+        while members.len() < count {
+            members.push(self.start(part));
         }
-        for superfluous in self.members().entry(part).or_default().drain(count..) {
+        for superfluous in members.drain(count..) {
             superfluous.cancel();
         }
         Ok(())
     }
 
-    async fn start(&self, part: Part) -> anyhow::Result<()> {
+    /// Starts one; what ends it is returned.
+    fn start(&self, part: Part) -> CancellationToken {
         let token = CancellationToken::new();
-        let (site, leaving, failed) = (self.site.clone(), token.clone(), self.failed.clone());
+        let (site, listen, leaving) = (self.site.clone(), self.listen.clone(), token.clone());
         let (rng, hasher, tools) = (self.rng, self.hasher, self.tools.clone());
-        let door = match part {
-            Part::Worker => None,
-            _ => Some(self.listen.open(0).await?),
+        let life = async move {
+            match part {
+                Part::Rng => rng::run(&site, rng, listen.open(0).await?, leaving).await,
+                Part::Hasher => hasher::run(&site, hasher, listen.open(0).await?, leaving).await,
+                _ => tools.work(Voice::Quiet, leaving).await,
+            }
         };
+        let failed = self.failed.clone();
         let tracker = if part == Part::Worker { &self.workers } else { &self.others };
         tracker.spawn(async move {
-            let ended = match (part, door) {
-                (Part::Rng, Some(door)) => rng::run(&site, rng, door, leaving).await,
-                (Part::Hasher, Some(door)) => hasher::run(&site, hasher, door, leaving).await,
-                _ => tools.work(Voice::Quiet, leaving).await,
-            };
-            if let Err(error) = ended {
+            if let Err(error) = life.await {
                 let _ = failed.send(error.context(part));
             }
         });
-        self.members().entry(part).or_default().push(token);
-        Ok(())
+        token
     }
 
     /// The workers first, who need the others to finish what they have.

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => {
             let registry = common.backend.choose("mem", DOCKERCOINS)?.connect().await?;
-            demo::run(args, Site::new(registry, &common)?, leaving).await
+            Box::pin(demo::run(args, Site::new(registry, &common)?, leaving)).await
         }
         Command::Rng(args) => {
             let site = shared_site(&common).await?;

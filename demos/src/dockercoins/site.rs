@@ -2,9 +2,15 @@
 
 use std::fmt;
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::Response,
+};
 use discovery::{Instance, InstanceBuilder, Scope, ServiceName, View};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -108,6 +114,7 @@ impl Site {
     ) -> anyhow::Result<()> {
         let mut presence = self.register(instance.endpoints(door.endpoints).build()?)?;
         let closing = CancellationToken::new();
+        let router = router.layer(middleware::from_fn(log));
         let web = async { Ok(web::serve(door.listener, router, closing.clone()).await?) };
         let life = async {
             let ended = tokio::select! {
@@ -125,6 +132,14 @@ impl Site {
         // A label that we chose ourselves: there is nothing wrong with it.
         self.project.child(part.label()).unwrap_or_else(|_| self.project.clone())
     }
+}
+
+/// For whoever wants to see each request: `RUST_LOG=demos=debug`.
+async fn log(request: Request, next: Next) -> Response {
+    let (began, what) = (Instant::now(), format!("{} {}", request.method(), request.uri()));
+    let answer = next.run(request).await;
+    tracing::debug!("{what}: {} after {:.3} s", answer.status().as_u16(), began.elapsed().as_secs_f64());
+    answer
 }
 
 /// The name of this machine, or container.

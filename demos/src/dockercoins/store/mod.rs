@@ -30,7 +30,7 @@ use std::{
 };
 
 use anyhow::Context;
-use discovery::{Instance, InstanceBuilder, Status, View};
+use discovery::{Endpoint, Instance, InstanceBuilder, Status, View};
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,14 @@ pub(super) struct Store {
     view: View,
     client: Client,
     /// The last one that was used. Never locked across an `await`.
-    link: Arc<Mutex<Option<(Arc<Instance>, Link)>>>,
+    link: Arc<Mutex<Option<(Place, Link)>>>,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Embedded(Endpoint),
+    Redis(RedisUrl),
 }
 
 /// How a store is spoken to.
@@ -171,28 +178,32 @@ impl Store {
     fn link(&self) -> anyhow::Result<Link> {
         let snapshot = self.view.snapshot();
         let store = snapshot.iter().next().context("no store is registered")?;
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, link)) = &*link
-            && known.endpoints() == store.endpoints()
+        anyhow::ensure!(store.status() != Status::Down, "the store is down");
+        let place = Place::of(store)?;
+        let mut last = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, link)) = &*last
+            && *known == place
         {
             return Ok(link.clone());
         }
-        anyhow::ensure!(store.status() != Status::Down, "the store is down");
-        let new = Link::to(store, &self.client)?;
-        *link = Some((store.clone(), new.clone()));
-        Ok(new)
+        let link = match &place {
+            Place::Embedded(endpoint) => {
+                Link::Embedded(Remote::new(self.client.clone(), format!("http://{endpoint}")))
+            }
+            Place::Redis(url) => Link::Redis(Redis::open(url)?),
+        };
+        *last = Some((place, link.clone()));
+        Ok(link)
     }
 }
 
-impl Link {
-    /// Connects later.
-    fn to(store: &Instance, client: &Client) -> anyhow::Result<Self> {
+impl Place {
+    fn of(store: &Instance) -> anyhow::Result<Self> {
         if let Some(endpoint) = store.endpoint(REDIS) {
             let database = store.metadata(DATABASE).unwrap_or("0");
-            return Ok(Self::Redis(Redis::open(&format!("redis://{endpoint}/{database}").parse()?)?));
+            return Ok(Self::Redis(format!("redis://{endpoint}/{database}").parse()?));
         }
-        let endpoint = store.endpoint(HTTP).context("the store has no address")?;
-        Ok(Self::Embedded(Remote::new(client.clone(), format!("http://{endpoint}"))))
+        Ok(Self::Embedded(store.endpoint(HTTP).context("the store has no address")?.clone()))
     }
 }
 

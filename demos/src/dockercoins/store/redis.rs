@@ -106,10 +106,10 @@ impl FromStr for RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, database } = self;
-        match host.contains(':') {
-            true => write!(f, "redis://[{host}]:{port}/{database}"),
-            false => write!(f, "redis://{host}:{port}/{database}"),
+        if host.contains(':') {
+            return write!(f, "redis://[{host}]:{port}/{database}");
         }
+        write!(f, "redis://{host}:{port}/{database}")
     }
 }
 

@@ -107,7 +107,7 @@ async fn scale(State(webui): State<Arc<Webui>>, Path((part, count)): Path<(Part,
             "what runs here was started by others; start more of it, or stop some, as it was started\n";
         return (StatusCode::NOT_FOUND, advice).into_response();
     };
-    match crew.scale(part, count).await {
+    match crew.scale(part, count) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}\n")).into_response(),
     }

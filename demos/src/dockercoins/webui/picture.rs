@@ -29,7 +29,7 @@ pub(super) struct Picture {
     pub(super) rate: f64,
     /// What the rngs can do a second; `None` without a limit.
     pub(super) ceiling: Option<f64>,
-    pub(super) parts: Vec<Members>,
+    pub(super) parts: Vec<Roster>,
     /// Whether the page can have more of a part, or fewer.
     pub(super) scalable: bool,
     /// What else starts one more, for each part; `None` where nothing can.
@@ -38,7 +38,7 @@ pub(super) struct Picture {
 
 /// A part and its instances.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Members {
+pub(super) struct Roster {
     pub(super) part: Part,
     pub(super) latency: Option<Latency>,
     pub(super) members: Vec<Member>,
@@ -76,11 +76,11 @@ impl Picture {
     /// Takes in who is there.
     pub(super) fn meet(&mut self, snapshot: &Snapshot, meter: &Meter) {
         self.ceiling = ceiling(snapshot);
-        self.parts = Part::ALL.iter().map(|part| members(*part, snapshot, meter)).collect();
+        self.parts = Part::ALL.iter().map(|part| roster(*part, snapshot, meter)).collect();
     }
 }
 
-fn members(part: Part, snapshot: &Snapshot, meter: &Meter) -> Members {
+fn roster(part: Part, snapshot: &Snapshot, meter: &Meter) -> Roster {
     let members = of(part, snapshot).map(|instance| {
         let id = instance.id().to_string();
         Member {
@@ -93,7 +93,7 @@ fn members(part: Part, snapshot: &Snapshot, meter: &Meter) -> Members {
             id,
         }
     });
-    Members { part, latency: meter.latency(part, None), members: members.collect() }
+    Roster { part, latency: meter.latency(part, None), members: members.collect() }
 }
 
 /// Each rng has its own; one that does not say counts for nothing.

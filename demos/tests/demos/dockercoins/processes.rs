@@ -15,6 +15,7 @@ macro_rules! tests_on {
             processes: parts_find_each_other_by_name_and_replace_each_other
             processes: projects_side_by_side_do_not_see_each_other
             processes: a_worker_leaves_no_unit_open_when_it_is_asked_to_leave
+            processes: work_goes_on_while_the_registry_is_away
             processes: who_comes_as_a_second_store_is_told
             loss: no_unit_is_lost_or_counted_twice_whatever_is_killed
         }
@@ -139,6 +140,27 @@ pub(crate) async fn a_worker_leaves_no_unit_open_when_it_is_asked_to_leave<R: Re
     assert!(worker.ended().await.success());
     eventually("nothing is open", async || page.picture().await["open"] == 0).await;
     assert!(page.hashes().await > counted);
+}
+
+pub(crate) async fn work_goes_on_while_the_registry_is_away<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let project = Project::on(&registry, "dockercoins");
+    let _parts = [
+        project.serve("rng", &[]).await,
+        project.serve("hasher", &[]).await,
+        project.serve("store", &[]).await,
+    ];
+    let page = project.page().await;
+    let _worker = project.start("worker", &[]);
+    page.until_more(3).await;
+    registry.kill();
+    eventually("the page says so", async || page.picture().await["stale"].is_u64()).await;
+    page.until_more(10).await;
+    registry.restart().await;
+    eventually("the page says so", async || page.picture().await["stale"].is_null()).await;
+    let _second = project.start("worker", &[]);
+    page.until_members("worker", 2).await;
+    page.until_more(10).await;
 }
 
 pub(crate) async fn who_comes_as_a_second_store_is_told<R: Registry>() {

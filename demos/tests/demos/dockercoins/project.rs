@@ -67,7 +67,8 @@ impl Page {
     pub(crate) async fn members(&self, part: &str) -> Vec<Value> {
         let picture = self.picture().await;
         let parts = picture["parts"].as_array().into_iter().flatten();
-        let members = parts.filter(|members| members["part"] == part).flat_map(|of| of["members"].as_array());
+        let members =
+            parts.filter(|members| members["part"] == part).filter_map(|of| of["members"].as_array());
         members.flatten().cloned().collect()
     }
 
