@@ -1,4 +1,8 @@
-//! Calling one of several, whoever is there and has the least to do.
+//! Calling one of several, each in turn.
+//!
+//! In turn, and not whoever has the least to do: a worker in a process of its own has one call under way at most, and
+//! knows nothing of those of the others, so that its choice by load would be one by chance. With ten workers and two rngs,
+//! turns were measured to bring a tenth more.
 
 use std::time::Duration;
 
@@ -6,7 +10,7 @@ use anyhow::Context;
 use axum::body::Bytes;
 use discovery::{
     Backoff,
-    balance::{Balancer, Ejection, LeastLoaded},
+    balance::{Balancer, Ejection, RoundRobin},
 };
 use reqwest::{Client, RequestBuilder};
 use serde::{Deserialize, Serialize};
@@ -28,7 +32,7 @@ pub(super) struct Took {
     pub(super) ms: f64,
 }
 
-/// Calls the instances of one part. Clones share their balancer, and so know of each other's calls.
+/// Calls the instances of one part. Clones share their balancer, and so take turns with each other.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     part: Part,
@@ -39,7 +43,7 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(site: &Site, part: Part, client: Client) -> Self {
         let ejection = Ejection::new().after(1).backoff(OUT);
-        let balancer = Balancer::builder(LeastLoaded::new()).ejection(ejection).build(&site.view(part));
+        let balancer = Balancer::builder(RoundRobin::new()).ejection(ejection).build(&site.view(part));
         Self { part, balancer, client }
     }
 

@@ -147,15 +147,12 @@ mod tests {
 
     #[test]
     fn each_has_its_share_and_who_is_gone_fades() {
-        let mut units: Vec<_> = (1..=100)
-            .map(|n| {
-                unit(
-                    n * 100,
-                    "abcdefghij".get(n as usize % 10..=n as usize % 10).unwrap(),
-                    if n % 2 == 0 { "r1" } else { "r2" },
-                    50.0,
-                )
-            })
+        // Ten workers in turn, and two rngs.
+        let workers = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].iter().cycle();
+        let rngs = ["r1", "r2"].iter().cycle();
+        let units: Vec<_> = (1..=100)
+            .zip(workers.zip(rngs))
+            .map(|(n, (worker, rng))| unit(n * 100, worker, rng, 50.0))
             .collect();
         let meter = watched(&units, 10_000, 250, |_| {});
         assert!((meter.rate() - 10.0).abs() < 0.01);
@@ -173,13 +170,13 @@ mod tests {
         });
         assert!(end.rate().abs() < f64::EPSILON);
         assert_eq!(end.latency(Part::Rng, None), None);
-        units.clear();
     }
 
     #[test]
     fn percentiles_are_calls_that_there_were() {
-        let units: Vec<_> =
-            (1..=100).map(|n| unit(n * 10, "w", if n > 50 { "slow" } else { "fast" }, n as f64)).collect();
+        let units: Vec<_> = (1..=100_u32)
+            .map(|n| unit(u64::from(n) * 10, "w", if n > 50 { "slow" } else { "fast" }, n.into()))
+            .collect();
         let meter = watched(&units, 1000, 1000, |_| {});
         assert_eq!(meter.latency(Part::Rng, None), Some(Latency { p50: 50.0, p95: 95.0, p99: 99.0 }));
         assert_eq!(meter.latency(Part::Rng, Some("fast")), Some(Latency { p50: 25.0, p95: 48.0, p99: 50.0 }));
