@@ -42,7 +42,7 @@ pub(super) enum Command {
     Redis(RedisArgs),
     /// Serves the DNS zone that --backend names to other machines, where there is no other registry
     Registry(RegistryArgs),
-    /// Succeeds if a web server answers well; for health checks where there is no curl
+    /// Prints what a web server answers, and fails if it does not answer well; for where there is no curl
     Check {
         /// What to ask for, such as `http://127.0.0.1:8000/readyz`
         url: String,

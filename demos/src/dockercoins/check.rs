@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::console::say;
+
 /// How long a healthy server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -13,5 +15,6 @@ pub(super) async fn run(url: &str) -> anyhow::Result<()> {
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
     anyhow::ensure!(status.is_success(), "{url}: {status} {}", body.trim());
+    say(body.trim_end());
     Ok(())
 }

@@ -12,10 +12,13 @@ use crate::dockercoins::site::Site;
 /// How often Redis is asked whether it is there.
 const PROBE: Duration = Duration::from_millis(500);
 
+/// How often in a row it has to keep silent until it counts as down.
+const SILENCES: u32 = 3;
+
 /// Keeps a Redis registered until `leaving`, as down while it does not answer.
 pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: CancellationToken) -> anyhow::Result<()> {
     let mut redis = Redis::open(url)?;
-    let mut status = status(&mut redis).await;
+    let mut status = if redis.ping().await.is_ok() { Status::Up } else { Status::Down };
     if status == Status::Down {
         tracing::warn!("{url} does not answer yet; it is registered as down until it does");
     }
@@ -24,13 +27,19 @@ pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: Cancellation
         .metadata(DATABASE, url.database.to_string())
         .status(status);
     let mut presence = site.register(instance.build()?)?;
+    let mut silences = 0;
     let ended = loop {
         tokio::select! {
             refused = presence.follow() => break Err(refused),
             () = leaving.cancelled() => break Ok(()),
             () = time::sleep(PROBE) => {}
         }
-        let now = self::status(&mut redis).await;
+        silences = if redis.ping().await.is_ok() { 0 } else { silences + 1 };
+        let now = match silences {
+            0 => Status::Up,
+            SILENCES.. => Status::Down,
+            _ => status,
+        };
         if now != status {
             status = now;
             tracing::info!("{url} is {now}");
@@ -39,8 +48,4 @@ pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: Cancellation
     };
     presence.leave().await;
     ended
-}
-
-async fn status(redis: &mut Redis) -> Status {
-    if redis.ping().await.is_ok() { Status::Up } else { Status::Down }
 }

@@ -99,6 +99,25 @@ async fn strike(random: &mut fastrand::Rng, troops: &mut Troops, proxy: &Proxy) 
     }
 }
 
+/// Lets the store count what nobody hears of, so that it is brought again.
+async fn lose_replies(troops: &Troops, proxy: &Proxy) {
+    eventually("a unit is brought that was counted before", async || {
+        proxy.lose_replies().await;
+        sleep(Duration::from_millis(300)).await;
+        proxy.cut().await;
+        proxy.pass().await;
+        // As long as they may pause between attempts.
+        let deadline = Instant::now() + Duration::from_millis(2500);
+        let is_repeated =
+            || troops.members["worker"].iter().any(|worker| worker.log().contains("was counted before"));
+        while !is_repeated() && Instant::now() < deadline {
+            sleep(Duration::from_millis(50)).await;
+        }
+        is_repeated()
+    })
+    .await;
+}
+
 /// Lets one more worker do what is left open, until nothing is.
 async fn finish(troops: &mut Troops, open: impl AsyncFn() -> u64) {
     eventually("all is done that was open", async || {
@@ -128,9 +147,10 @@ pub(crate) async fn no_unit_is_lost_or_counted_twice_whatever_is_killed<R: Regis
     let reading =
         async || -> Value { http::get(&format!("http://{}/units?seen=0", port.address())).await.json() };
     eventually("work has begun", async || reading().await["hashes"].as_u64() > Some(10)).await;
+    lose_replies(&troops, &proxy).await;
     let mut random = fastrand::Rng::with_seed(4);
     let (end, mut restarts) = (Instant::now() + WAR, 0);
-    while Instant::now() < end {
+    while Instant::now() < end || restarts == 0 {
         strike(&mut random, &mut troops, &proxy).await;
         if random.u8(..4) == 0 {
             store.signal(Signal::KILL);
@@ -172,11 +192,10 @@ pub(crate) async fn no_unit_is_lost_or_counted_twice_in_redis_whatever_is_killed
         redis.ask(command).await.parse().unwrap_or_default()
     };
     eventually("work has begun", async || number(&redis, &["get", "hashes"]).await > 10).await;
-    // It remembers the last thousand; all are wanted.
+    lose_replies(&troops, &proxy).await;
     let mut random = fastrand::Rng::with_seed(5);
-    let (end, mut restarts, mut units_seen) = (Instant::now() + WAR, 0, BTreeSet::new());
-    let mut entries = 0;
-    while Instant::now() < end {
+    let (end, mut restarts) = (Instant::now() + WAR, 0);
+    while Instant::now() < end || restarts == 0 {
         strike(&mut random, &mut troops, &proxy).await;
         if random.u8(..6) == 0 {
             redis.kill().await;
@@ -184,8 +203,8 @@ pub(crate) async fn no_unit_is_lost_or_counted_twice_in_redis_whatever_is_killed
             restarts += 1;
         }
         sleep(Duration::from_millis(random.u64(20..150))).await;
-        (entries, units_seen) = latest(&redis).await;
-        if entries >= 900 {
+        // It remembers the last thousand; all are wanted.
+        if number(&redis, &["llen", "latest"]).await > 900 && restarts > 0 {
             break;
         }
     }
@@ -194,12 +213,9 @@ pub(crate) async fn no_unit_is_lost_or_counted_twice_in_redis_whatever_is_killed
 
     let units = number(&redis, &["get", "units"]).await;
     assert_eq!(number(&redis, &["get", "hashes"]).await, units, "one is counted twice, or not at all");
-    let (all, distinct) = latest(&redis).await;
-    assert!(all >= entries && distinct.len() >= units_seen.len());
-    assert_eq!(all, distinct.len(), "one is counted twice");
-    if units <= 1000 {
-        assert_eq!(distinct, (1..=units).collect());
-    }
+    let latest = latest(&redis).await;
+    assert_eq!(latest.len() as u64, units);
+    assert_eq!(latest.into_iter().collect::<BTreeSet<_>>(), (1..=units).collect(), "one is counted twice");
     report(&troops, units, restarts);
 }
 
@@ -242,14 +258,14 @@ pub(crate) async fn a_redis_is_found_by_name_and_has_the_keys_of_the_original<R:
     page.until_members("store", 0).await;
 }
 
-/// The units that Redis remembers: how many entries, and which.
-async fn latest(redis: &RedisServer) -> (usize, BTreeSet<u64>) {
+/// The units that Redis remembers.
+async fn latest(redis: &RedisServer) -> Vec<u64> {
     let answer = redis.ask(&["lrange", "latest", "0", "-1"]).await;
-    let unit = |line: &str| -> u64 {
+    let unit = |line: &str| {
         let (_, entry) = line.split_once(' ').unwrap();
         serde_json::from_str::<Value>(entry).unwrap()[0].as_u64().unwrap()
     };
-    (answer.lines().count(), answer.lines().map(unit).collect())
+    answer.lines().map(unit).collect()
 }
 
 /// Registers an address as the store of the project.
@@ -274,5 +290,5 @@ fn report(troops: &Troops, units: u64, restarts: u32) {
          {repeated} times a unit was brought that was counted before",
         troops.killed
     );
-    assert!(troops.killed > 3 && restarts > 0 && repeated > 0, "nothing was at stake");
+    assert!(troops.killed > 0 && restarts > 0 && repeated > 0, "nothing was at stake");
 }

@@ -1,6 +1,7 @@
 //! The dockercoins sample.
 
 mod command_line;
+mod compose;
 mod dns;
 #[cfg(feature = "etcd")]
 mod etcd;
