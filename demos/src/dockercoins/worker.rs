@@ -22,6 +22,9 @@ const BYTES: usize = 32;
 /// How often to say how it goes.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// How long to try to give a unit back: it will be overdue in any case.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Whether a worker is alone in its process, and may say how it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
@@ -106,7 +109,7 @@ impl Worker {
             },
             () = overtime => {
                 let back = until_done("giving a unit back", || store.give_back(unit));
-                let is_back = time::timeout(args.grace, back).await.is_ok();
+                let is_back = time::timeout(FAREWELL, back).await.is_ok();
                 let what = if is_back { "is given back" } else { "will be overdue, and another's" };
                 tracing::info!("unit {unit} {what}");
             }

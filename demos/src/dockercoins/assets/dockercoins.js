@@ -70,6 +70,7 @@ function show() {
   document.title = `${rate(picture.rate)}/s · ${project}`;
   write($("project"), project);
   write($("registry"), registry);
+  mark(document.body, "store", trouble ? "away" : "there");
   write($("trouble"), trouble ? `The store cannot be read: ${trouble}` : "");
   write($("rate"), rate(picture.rate));
   write($("rate-note"), note());
