@@ -28,6 +28,11 @@ impl ListenArgs {
         Self { addr: Ipv4Addr::LOCALHOST.into(), advertise: Vec::new() }
     }
 
+    /// The same on another address.
+    pub(crate) fn on(self, addr: IpAddr) -> Self {
+        Self { addr, ..self }
+    }
+
     /// As [`open_as`](Self::open_as), for a web server.
     pub(crate) async fn open(&self, port: u16) -> anyhow::Result<Door> {
         self.open_as(HTTP, port).await

@@ -9,6 +9,7 @@ mod nodes;
 mod pac;
 mod run_state;
 mod shutdown;
+mod simple;
 mod web;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Demo {
     RunState(Box<run_state::Args>),
     /// Miners who find all that they need by name, and a page that shows what holds them up
     Dockercoins(Box<dockercoins::Args>),
+    /// A tree of servers that keeps itself alive, and a page that shows it
+    Simple(Box<simple::Args>),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +61,6 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Demo::Pac(args) => pac::run(*args).await,
         Demo::RunState(args) => Box::pin(run_state::run(*args)).await,
         Demo::Dockercoins(args) => Box::pin(dockercoins::run(*args)).await,
+        Demo::Simple(args) => Box::pin(simple::run(*args)).await,
     }
 }

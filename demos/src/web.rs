@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 /// Nothing from outside, nothing in frames of others. A page may set its own instead.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+/// How a browser's request relates to the page that it is for. The address that a person typed relates to none.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// How long requests that are under way may still take at the end.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -77,7 +80,8 @@ pub(crate) async fn same_origin_only(request: Request, next: Next) -> Response {
 fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match text(ORIGIN) {
-        None => false,
+        // What a page merely shows, such as an image, comes without its origin, but not without this.
+        None => matches!(text(SEC_FETCH_SITE), Some("cross-site" | "same-site")),
         Some(origin) => {
             let host = origin.split_once("://").map(|(_, host)| host);
             host.is_none() || host != text(HOST)
@@ -151,6 +155,12 @@ mod tests {
         assert!(!foreign(Some("http://127.0.0.1:4567")));
         for other in ["http://evil.example", "http://127.0.0.1:4568", "null", "", "file://"] {
             assert!(foreign(Some(other)), "{other:?}");
+        }
+        for (site, is_refused) in
+            [("same-origin", false), ("none", false), ("same-site", true), ("cross-site", true)]
+        {
+            let headers = HeaderMap::from_iter([(SEC_FETCH_SITE, HeaderValue::from_static(site))]);
+            assert_eq!(is_foreign(&headers), is_refused, "{site}");
         }
     }
 }

@@ -1,0 +1,90 @@
+//! The tree of the sample: one server that looks after two, which look after three and five.
+
+use std::{fs, net::TcpListener};
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{DemoArgs, Listen, ServeArgs},
+    config::SIMPLE,
+    serve,
+};
+use crate::{
+    backend::Registry,
+    console::{BOLD, FAINT, say},
+};
+
+/// The ports of the sample: the middle, and the leaves of each.
+const TREE: [(u16, &[u16]); 2] = [(8080, &[8081, 8082, 8083]), (9090, &[9091, 9092, 9093, 9094, 9095])];
+
+/// Below which services register.
+const NAMES: &str = "simple/tree";
+
+/// Runs the top, which starts all others.
+pub(super) async fn run(
+    args: DemoArgs,
+    registry: &Registry,
+    leaving: CancellationToken,
+) -> anyhow::Result<()> {
+    let DemoArgs { port, free_ports, common } = args;
+    let dir = tempfile::Builder::new().prefix("simple-").tempdir()?;
+    let way = match (registry.is_shared(), free_ports) {
+        (true, _) => Way::Names,
+        (false, true) => Way::Free,
+        (false, false) => Way::Fixed,
+    };
+    let config = write(&dir, way)?;
+    say(format_args!(
+        "\n  {BOLD}Simple{BOLD:#}  {FAINT}eleven servers, three levels, on {registry}{FAINT:#}"
+    ));
+    say(format_args!(
+        "  {FAINT}Kill one on the page, or by its process: the one above starts it again. Ctrl-C ends all.{FAINT:#}\n"
+    ));
+    let listen = Listen { addr: None, port };
+    let args = ServeArgs { config: Some(config), listen: Some(listen), name: None, common };
+    serve(args, registry, leaving).await
+}
+
+/// How those above find those below.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// By the ports of the sample.
+    Fixed,
+    /// By ports that were free a moment ago.
+    Free,
+    /// By name, wherever they are.
+    Names,
+}
+
+/// Writes the configuration of all but the leaves; returns where that of the top is.
+fn write(dir: &TempDir, way: Way) -> anyhow::Result<String> {
+    // All are taken until all have been chosen, so that each is another one.
+    let mut taken = Vec::new();
+    let mut target = |port: u16, config: &str| -> anyhow::Result<(String, Value)> {
+        let (address, listen) = match way {
+            Way::Fixed => (format!("http://localhost:{port}"), port),
+            Way::Free => {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port is free")?;
+                let port = listener.local_addr()?.port();
+                taken.push(listener);
+                (format!("http://127.0.0.1:{port}"), port)
+            }
+            Way::Names => (format!("{NAMES}/{port}"), 0),
+        };
+        Ok((address, json!([SIMPLE, config, format!(":{listen}")])))
+    };
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let mut top = Map::new();
+    for (middle, leaves) in TREE {
+        let below: Map<_, _> = leaves.iter().map(|leaf| target(*leaf, "-")).collect::<anyhow::Result<_>>()?;
+        let file = path(&format!("simple-{middle}.conf"));
+        fs::write(&file, Value::from(below).to_string())?;
+        top.extend([target(middle, &file)?]);
+    }
+    let file = path("simple-7070.conf");
+    fs::write(&file, Value::from(top).to_string())?;
+    Ok(file)
+}

@@ -1,0 +1,304 @@
+//! The life of a target, as a state machine.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    fsm::{self, Flap, Format},
+    target::Target,
+};
+
+/// How long a tick is.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// How long a target may answer with an error before it is stopped: long enough to be asked again.
+const MERCY: u64 = 3;
+
+/// How long who waits for others, or for its supervisor to be elected, waits until it looks again.
+const PATIENCE: u64 = 2;
+
+/// How long it takes to be calm, so that what was is forgotten.
+const CALM: Duration = Duration::from_secs(10);
+
+/// How often a target that was started is started again without a pause.
+const AT_ONCE: u32 = 3;
+
+/// The first pause behind that, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
+
+/// How often a target may go from running to failing and straight back before it is started anew.
+const TRIPS: u32 = 5;
+
+pub(super) type Machine = fsm::Machine<State, Signal, Arc<Target>>;
+pub(super) type Machines = fsm::Machines<State, Signal, Arc<Target>>;
+pub(super) type Instance = fsm::Instance<State, Signal, Arc<Target>>;
+
+/// How a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum State {
+    /// Not asked yet.
+    Unknown,
+    /// It answers that it is not ready.
+    Pending,
+    /// It answers that all is well.
+    Running,
+    /// It answers, or hangs, but all is not well.
+    Error,
+    /// It is not there.
+    Down,
+    /// It has been started, and does not answer yet.
+    Provisioning,
+    /// It has been told to end.
+    Stopping,
+    /// It is not there, and has to wait: for what it comes after, or for us to be elected.
+    Waiting,
+    /// It was started too often; now it takes a person, or its own recovery.
+    Failed,
+}
+
+/// As the original writes it.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Error => "ERROR",
+            Self::Down => "DOWN",
+            Self::Provisioning => "PROVISIONING",
+            Self::Stopping => "STOPPING",
+            Self::Waiting => "WAITING",
+            Self::Failed => "FAILED",
+        })
+    }
+}
+
+/// What moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Signal {
+    /// It was asked: all is well.
+    Running,
+    /// It was asked: not ready.
+    Pending,
+    /// It was asked: all is not well.
+    Error,
+    /// It was asked: nobody is there.
+    Down,
+    /// Its process has ended.
+    Exited,
+    /// It is to be started.
+    Provision,
+    /// It is to be told to end.
+    Kill,
+    /// It has been told to end, and has not.
+    Insist,
+    /// It has been started too often.
+    GiveUp,
+    /// It has run for long.
+    Calm,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Pending => "pending",
+            Self::Error => "error",
+            Self::Down => "down",
+            Self::Exited => "exited",
+            Self::Provision => "provision",
+            Self::Kill => "kill",
+            Self::Insist => "insist",
+            Self::GiveUp => "give up",
+            Self::Calm => "calm",
+        })
+    }
+}
+
+/// What may be chosen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// How long a target may take until it answers.
+    pub(super) start: Duration,
+    /// How long a target may take to end.
+    pub(super) stop: Duration,
+    /// How often a target is started until it has been calm.
+    pub(super) starts: u32,
+}
+
+/// The machine of all targets.
+pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
+    use State::{Down, Error, Failed, Pending, Provisioning, Running, Stopping, Unknown, Waiting};
+    let state = |id: State| fsm::State::new(id).named(&id.to_string());
+    // What is asked of all that may answer.
+    let asked = |id: State| {
+        [(Signal::Running, Running), (Signal::Pending, Pending), (Signal::Error, Error)]
+            .into_iter()
+            .filter(|(_, to)| *to != id)
+            .fold(state(id), |state, (signal, to)| state.on(signal, to))
+    };
+    let may_vanish = |id: State| asked(id).on(Signal::Down, Down).on(Signal::Exited, Down);
+    let can_be_started = |id: State| {
+        asked(id)
+            .on(Signal::Provision, Provisioning)
+            .act(Signal::Provision, "start", start)
+            .on_error(Signal::Provision, Waiting)
+    };
+    let built = fsm::Machine::builder()
+        .state(may_vanish(Unknown))
+        .state(may_vanish(Pending))
+        .state(
+            may_vanish(Running)
+                .on(Signal::Calm, Running)
+                .act(Signal::Calm, "forget", forget)
+                .ttl(ticks(CALM), Signal::Calm),
+        )
+        .state(
+            may_vanish(Error)
+                .on(Signal::Kill, Stopping)
+                .act(Signal::Kill, "stop", stop)
+                .ttl(MERCY, Signal::Kill),
+        )
+        .state(
+            can_be_started(Down)
+                .ttl_by(pause, Signal::Provision)
+                // The visit behind the last start that is allowed.
+                .on(Signal::GiveUp, Failed)
+                .visits(limits.starts.saturating_add(1), Signal::GiveUp),
+        )
+        .state(can_be_started(Waiting).ttl(PATIENCE, Signal::Provision))
+        .state(can_be_started(Failed))
+        .state(
+            asked(Provisioning)
+                .on(Signal::Exited, Down)
+                .on(Signal::Kill, Stopping)
+                .act(Signal::Kill, "stop", stop)
+                .ttl(ticks(limits.start), Signal::Kill),
+        )
+        .state(
+            state(Stopping)
+                .on(Signal::Down, Down)
+                .on(Signal::Exited, Down)
+                .on(Signal::Insist, Stopping)
+                .act(Signal::Insist, "kill", crush)
+                .on_error(Signal::Insist, Error)
+                .ttl(ticks(limits.stop), Signal::Insist),
+        )
+        .flap(Flap::new(Running, Error, TRIPS).raise(Signal::Kill));
+    let signals = [
+        Signal::Running,
+        Signal::Pending,
+        Signal::Error,
+        Signal::Down,
+        Signal::Exited,
+        Signal::Provision,
+        Signal::Kill,
+        Signal::Insist,
+        Signal::GiveUp,
+        Signal::Calm,
+    ];
+    signals.into_iter().fold(built, |built, signal| built.signal_name(signal, &signal.to_string())).build()
+}
+
+/// The machine as a picture.
+pub(super) fn diagram(limits: Limits, format: Format) -> fsm::Result<String> {
+    Ok(machine(limits)?.diagram(State::Unknown, format))
+}
+
+async fn start(instance: Instance) -> anyhow::Result<()> {
+    target(&instance)?.start().await
+}
+
+async fn stop(instance: Instance) -> anyhow::Result<()> {
+    target(&instance)?.end().await
+}
+
+async fn crush(instance: Instance) -> anyhow::Result<()> {
+    target(&instance)?.crush()
+}
+
+async fn forget(instance: Instance) -> anyhow::Result<()> {
+    instance.forget();
+    Ok(())
+}
+
+fn target(instance: &Instance) -> anyhow::Result<Arc<Target>> {
+    instance.data().ok_or_else(|| anyhow::anyhow!("the instance has no target"))
+}
+
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX)
+}
+
+/// How long to wait before the next start: nothing at first, then twice as long each time.
+fn pause(visits: u32) -> u64 {
+    let [first, longest] = PAUSES;
+    match visits.checked_sub(AT_ONCE + 1) {
+        None => 1,
+        Some(doublings) => ticks(first.saturating_mul(2_u32.saturating_pow(doublings)).min(longest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { start: Duration::from_secs(13), stop: Duration::from_secs(3), starts: 8 };
+
+    #[test]
+    fn the_table_of_the_original_still_holds() {
+        use State::{Down, Error, Pending, Provisioning, Running, Stopping, Unknown};
+        let machine = machine(LIMITS).unwrap();
+        for (from, signal, to) in [
+            (Unknown, Signal::Running, Running),
+            (Unknown, Signal::Pending, Pending),
+            (Unknown, Signal::Error, Error),
+            (Unknown, Signal::Down, Down),
+            (Pending, Signal::Running, Running),
+            (Pending, Signal::Error, Error),
+            (Pending, Signal::Down, Down),
+            (Running, Signal::Pending, Pending),
+            (Running, Signal::Error, Error),
+            (Running, Signal::Down, Down),
+            (Error, Signal::Running, Running),
+            (Error, Signal::Down, Down),
+            (Error, Signal::Kill, Stopping),
+            (Down, Signal::Running, Running),
+            (Down, Signal::Error, Error),
+            (Down, Signal::Provision, Provisioning),
+            (Provisioning, Signal::Running, Running),
+            (Provisioning, Signal::Error, Error),
+            (Stopping, Signal::Down, Down),
+        ] {
+            assert_eq!(machine.next(from, signal), Ok(to), "{from} on {signal}");
+        }
+        for (state, signal) in
+            [(Provisioning, Signal::Down), (Stopping, Signal::Running), (Unknown, Signal::Kill)]
+        {
+            assert!(machine.next(state, signal).is_err(), "{state} on {signal}");
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_way_out_that_takes_nobody() {
+        let machine = machine(LIMITS).unwrap();
+        let mermaid = machine.diagram(State::Unknown, Format::Mermaid);
+        for line in [
+            "PROVISIONING --> DOWN: exited",
+            "PROVISIONING --> STOPPING: kill after 260 ticks / stop",
+            "STOPPING --> STOPPING: insist after 60 ticks / kill",
+            "STOPPING --> ERROR: kill fails",
+            "DOWN --> FAILED: give up on visit 9",
+            "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
+            "ERROR --> STOPPING: kill after 3 ticks on trip 5 with RUNNING / stop",
+        ] {
+            assert!(mermaid.contains(line), "{line} is not in {mermaid}");
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_a_bound() {
+        let pauses: Vec<_> = (1..=10).map(|visit| u64::from(TICK.subsec_millis()) * pause(visit)).collect();
+        assert_eq!(pauses, [50, 50, 50, 500, 1000, 2000, 4000, 8000, 16_000, 30_000]);
+        assert_eq!(pause(u32::MAX), 600);
+    }
+}

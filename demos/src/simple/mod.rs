@@ -1,0 +1,149 @@
+//! The `simple` sample: a tree of servers that keeps itself alive.
+
+mod args;
+mod assets;
+mod config;
+mod demo;
+mod fsm;
+mod machine;
+mod orphan;
+mod output;
+mod process;
+mod server;
+mod supervisor;
+mod target;
+mod tree;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use discovery::{Instance, Registration};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::args::Args;
+use self::{
+    args::{Command, Common, ServeArgs},
+    config::Config,
+    server::Server,
+    supervisor::Supervisor,
+};
+use crate::{
+    backend::{Registry, Sample},
+    console::{BOLD, FAINT, say, write},
+    contact,
+    listen::Door,
+    shutdown, web,
+};
+
+/// The tree is `/simple`.
+const SIMPLE: Sample = Sample { command: "simple demo", root: "simple" };
+
+/// How long the registry may take to let us go.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let leaving = shutdown::on_signal()?;
+    match args.command {
+        Some(Command::Demo(args)) => {
+            let registry = args.common.backend.choose("mem", SIMPLE)?.connect().await?;
+            demo::run(args, &registry, leaving).await
+        }
+        Some(Command::Diagram(args)) => {
+            write(machine::diagram(args.pace.limits(), args.format)?);
+            Ok(())
+        }
+        None => {
+            let choice = args.serve.common.backend.choose("mem", SIMPLE)?;
+            let by_name = args.serve.name.is_some() || has_services(&args.serve)?;
+            let choice = if by_name { choice.shared()? } else { choice };
+            serve(args.serve, &choice.connect().await?, leaving).await
+        }
+    }
+}
+
+fn has_services(args: &ServeArgs) -> anyhow::Result<bool> {
+    let config = config(args)?;
+    Ok(config.targets.iter().any(|(address, _)| address.service().is_some()))
+}
+
+fn config(args: &ServeArgs) -> anyhow::Result<Config> {
+    Config::read(args.config.as_deref().context("CONFIG_FILE is missing")?)
+}
+
+/// One server, until `leaving`, or until it is told to end.
+async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken) -> anyhow::Result<()> {
+    let config = config(&args)?;
+    let ServeArgs { listen, name, common, .. } = args;
+    let listen = listen.context("LISTEN_PORT is missing")?;
+    let Common { door, pace, ttl, .. } = common.clone();
+    tracing::info!("looking after {} targets, in {:?}", config.targets.len(), pace.start_delay);
+    let label = name.as_ref().map_or_else(|| format!("port {}", listen.port), ToString::to_string);
+    let supervisor =
+        Supervisor::new(config, registry, &common, format!("{label} (process {})", std::process::id()))?;
+    supervisor.stand();
+    tokio::select! {
+        () = time::sleep(pace.start_delay) => {}
+        () = leaving.cancelled() => {
+            // There may be some from before.
+            supervisor.stop().await;
+            return Ok(());
+        }
+    }
+    let door = match listen.addr {
+        Some(addr) => door.on(addr),
+        None => door,
+    };
+    let door = door.open(listen.port).await?;
+    say(format_args!("  {BOLD}{label}{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", door.url()));
+    let presence = match name {
+        None => None,
+        Some(name) => {
+            let instance = Instance::builder(name).endpoints(door.endpoints.clone()).build()?;
+            Some(registry.discovery.register(instance).ttl(ttl).start()?)
+        }
+    };
+    supervisor.start();
+    let server = Arc::new(Server::new(supervisor, label, leaving));
+    let view = server.supervisor.services().next().map(|service| registry.discovery.view(service).open());
+    let life = live(server, door, presence);
+    match view {
+        Some(view) => contact::told_during(registry, view, life).await,
+        None => life.await,
+    }
+}
+
+/// From listening to the end.
+async fn live(server: Arc<Server>, door: Door, presence: Option<Registration>) -> anyhow::Result<()> {
+    let Server { supervisor, killed, leaving, closing, .. } = &*server;
+    let web = async { Ok(web::serve(door.listener, server::router(server.clone()), closing.clone()).await?) };
+    let end = async {
+        tokio::select! {
+            () = killed.cancelled() => {
+                tracing::info!("ending at once; the targets are left alone");
+                closing.cancel();
+                tokio::join!(supervisor.leave(), depart(presence));
+            }
+            () = leaving.cancelled() => {
+                // In this order: whoever is above sees us while those below end.
+                tokio::join!(supervisor.stop(), depart(presence));
+                closing.cancel();
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(web, end)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Deregisters, as well as the registry lets us.
+async fn depart(presence: Option<Registration>) {
+    let Some(presence) = presence else { return };
+    let name = presence.key().service().clone();
+    match time::timeout(FAREWELL, presence.deregister()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "{name} leaves without a word; its lease will end"),
+        Err(_) => tracing::warn!("the registry does not answer; the lease of {name} will end by itself"),
+    }
+}
