@@ -67,6 +67,11 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    /// The port, which is another one than asked for if any would do.
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoints.first().map_or(0, Endpoint::port)
+    }
+
     /// The address for people.
     pub(crate) fn url(&self) -> String {
         self.endpoints.first().map(|endpoint| format!("http://{endpoint}/")).unwrap_or_default()

@@ -35,7 +35,8 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// The configuration, a JSON map from targets to commands; a target is a URL or a service name. - for none
+    /// The file with the configuration, a JSON map from targets to commands; a target is a URL or a service name. - for
+    /// none, or the JSON itself
     #[arg(required = true, value_name = "CONFIG_FILE")]
     pub(super) config: Option<String>,
 

@@ -83,10 +83,14 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads a file: as given, next to the program, or in the working directory. `-` is none.
+    /// Reads a file: as given, next to the program, or in the working directory. `-` is none; and what begins with a brace
+    /// is no name of a file, but what would be in it.
     pub(super) fn read(name: &str) -> anyhow::Result<Self> {
         if name == NOTHING {
             return Ok(Self::default());
+        }
+        if name.starts_with('{') {
+            return Self::parse(name).context("this is no configuration");
         }
         let places = places(name);
         let Some(path) = places.iter().find(|path| path.is_file()) else {
@@ -198,7 +202,7 @@ mod tests {
         let (address, order) = &config.targets[0];
         assert_eq!((address.short().as_str(), order.words.len()), ("8080", 3));
         assert_eq!(Config::read(NOTHING).unwrap(), Config::default());
-        assert_eq!(Config::parse("{}").unwrap(), Config::default());
+        assert_eq!(Config::read("{}").unwrap(), Config::default());
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The tree of the sample: one server that looks after two, which look after three and five.
 
-use std::{fs, net::TcpListener};
+use std::net::TcpListener;
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +19,9 @@ use crate::{
 /// The ports of the sample: the middle, and the leaves of each.
 const TREE: [(u16, &[u16]); 2] = [(8080, &[8081, 8082, 8083]), (9090, &[9091, 9092, 9093, 9094, 9095])];
 
+/// How many ports are tried until one is free.
+const ATTEMPTS: usize = 200;
+
 /// Below which services register.
 const NAMES: &str = "simple/tree";
 
@@ -30,13 +32,12 @@ pub(super) async fn run(
     leaving: CancellationToken,
 ) -> anyhow::Result<()> {
     let DemoArgs { port, free_ports, common } = args;
-    let dir = tempfile::Builder::new().prefix("simple-").tempdir()?;
     let way = match (registry.is_shared(), free_ports) {
         (true, _) => Way::Names,
         (false, true) => Way::Free,
         (false, false) => Way::Fixed,
     };
-    let config = write(&dir, way)?;
+    let config = Some(config(way)?);
     say(format_args!(
         "\n  {BOLD}Simple{BOLD:#}  {FAINT}eleven servers, three levels, on {registry}{FAINT:#}"
     ));
@@ -44,7 +45,7 @@ pub(super) async fn run(
         "  {FAINT}Kill one on the page, or by its process: the one above starts it again. Ctrl-C ends all.{FAINT:#}\n"
     ));
     let listen = Listen { addr: None, port };
-    let args = ServeArgs { config: Some(config), listen: Some(listen), name: None, common };
+    let args = ServeArgs { config, listen: Some(listen), name: None, common };
     serve(args, registry, leaving).await
 }
 
@@ -59,15 +60,16 @@ enum Way {
     Names,
 }
 
-/// Writes the configuration of all but the leaves; returns where that of the top is.
-fn write(dir: &TempDir, way: Way) -> anyhow::Result<String> {
+/// The configuration of the top, in which those of the middle are: not in files, so that the next demo starts the same
+/// commands, and knows its orphans by them.
+fn config(way: Way) -> anyhow::Result<String> {
     // All are taken until all have been chosen, so that each is another one.
     let mut taken = Vec::new();
     let mut target = |port: u16, config: &str| -> anyhow::Result<(String, Value)> {
         let (address, listen) = match way {
             Way::Fixed => (format!("http://localhost:{port}"), port),
             Way::Free => {
-                let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port is free")?;
+                let listener = free()?;
                 let port = listener.local_addr()?.port();
                 taken.push(listener);
                 (format!("http://127.0.0.1:{port}"), port)
@@ -76,15 +78,18 @@ fn write(dir: &TempDir, way: Way) -> anyhow::Result<String> {
         };
         Ok((address, json!([SIMPLE, config, format!(":{listen}")])))
     };
-    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let mut top = Map::new();
     for (middle, leaves) in TREE {
         let below: Map<_, _> = leaves.iter().map(|leaf| target(*leaf, "-")).collect::<anyhow::Result<_>>()?;
-        let file = path(&format!("simple-{middle}.conf"));
-        fs::write(&file, Value::from(below).to_string())?;
-        top.extend([target(middle, &file)?]);
+        top.extend([target(middle, &Value::from(below).to_string())?]);
     }
-    let file = path("simple-7070.conf");
-    fs::write(&file, Value::from(top).to_string())?;
-    Ok(file)
+    Ok(Value::from(top).to_string())
+}
+
+/// Takes a port that is free, below those that the system gives to outgoing connections: whoever asks a server of those
+/// before it listens may be given the same port, and keep it.
+fn free() -> anyhow::Result<TcpListener> {
+    let ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000)).take(ATTEMPTS);
+    let mut free = ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    free.next().context("no port is free")
 }

@@ -78,9 +78,7 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
     let listen = listen.context("LISTEN_PORT is missing")?;
     let Common { door, pace, ttl, .. } = common.clone();
     tracing::info!("looking after {} targets, in {:?}", config.targets.len(), pace.start_delay);
-    let label = name.as_ref().map_or_else(|| format!("port {}", listen.port), ToString::to_string);
-    let supervisor =
-        Supervisor::new(config, registry, &common, format!("{label} (process {})", std::process::id()))?;
+    let supervisor = Supervisor::new(config, registry, &common)?;
     supervisor.stand();
     tokio::select! {
         () = time::sleep(pace.start_delay) => {}
@@ -95,6 +93,7 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
         None => door,
     };
     let door = door.open(listen.port).await?;
+    let label = name.as_ref().map_or_else(|| format!("port {}", door.port()), ToString::to_string);
     say(format_args!("  {BOLD}{label}{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", door.url()));
     let presence = match name {
         None => None,

@@ -11,9 +11,6 @@ use rustix::{
 
 use super::output::Output;
 
-/// The variable that tells a process which target it was started for.
-pub(super) const MARK: &str = "SIMPLE_TARGET";
-
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{env, fs, path::PathBuf};
@@ -23,27 +20,27 @@ mod linux {
         process::{PidfdFlags, pidfd_open, pidfd_send_signal},
     };
 
-    use super::{MARK, Output, OwnedFd, Pid, Signal, io};
+    use super::{Output, OwnedFd, Pid, Signal, io};
 
-    pub(in crate::simple) fn find(words: &[String], mark: &str) -> Option<(Pid, OwnedFd)> {
+    pub(in crate::simple) fn find(words: &[String], marks: &[String]) -> Option<(Pid, OwnedFd)> {
         let pids =
             fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(Pid::from_raw).find_map(|pid| {
             // In this order: what is true of the process behind the handle stays true.
             let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-            is_orphan(pid, words, mark).then_some((pid, handle))
+            is_orphan(pid, words, marks).then_some((pid, handle))
         })
     }
 
-    /// Whether it runs this command for this target, where we would, and nobody looks after it.
-    fn is_orphan(pid: Pid, words: &[String], mark: &str) -> bool {
+    /// Whether it runs this command with these variables, where we would, and nobody looks after it.
+    fn is_orphan(pid: Pid, words: &[String], marks: &[String]) -> bool {
         let list = |name| -> Option<Vec<String>> {
             let text = fs::read(of(pid, name)).ok()?;
             let text = String::from_utf8(text).ok()?;
             Some(text.trim_end_matches('\0').split('\0').map(str::to_owned).collect())
         };
         list("cmdline").is_some_and(|line| line == words)
-            && list("environ").is_some_and(|env| env.contains(&format!("{MARK}={mark}")))
+            && list("environ").is_some_and(|env| marks.iter().all(|mark| env.contains(mark)))
             && fs::read_link(of(pid, "cwd")).ok() == env::current_dir().ok()
             && parent(pid)
                 .is_none_or(|parent| fs::read_link(of(parent, "exe")).ok() != env::current_exe().ok())
@@ -88,7 +85,7 @@ pub(super) use linux::{find, is_gone, output, signal};
 mod elsewhere {
     use super::{Output, OwnedFd, Pid, Signal, io};
 
-    pub(in crate::simple) fn find(_: &[String], _: &str) -> Option<(Pid, OwnedFd)> {
+    pub(in crate::simple) fn find(_: &[String], _: &[String]) -> Option<(Pid, OwnedFd)> {
         None
     }
 

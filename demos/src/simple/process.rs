@@ -63,14 +63,15 @@ impl Process {
         Ok(Self { pid, orphan: None, end, _attendant: AbortOnDropHandle::new(attendant) })
     }
 
-    /// Adopts what a supervisor before us started for this target with this command, if there is such a process.
+    /// Adopts what a supervisor before us started with this command, if there is such a process: one that has these
+    /// variables in its environment, each as `NAME=value`.
     pub(super) fn adopt(
         words: &[String],
-        mark: &str,
+        marks: &[String],
         label: String,
         ended: impl FnOnce(String) + Send + 'static,
     ) -> Option<Self> {
-        let (pid, handle) = orphan::find(words, mark)?;
+        let (pid, handle) = orphan::find(words, marks)?;
         let handle = Arc::new(handle);
         let (over, end) = watch::channel(None);
         let watched = handle.clone();

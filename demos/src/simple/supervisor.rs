@@ -42,13 +42,8 @@ struct Work {
 }
 
 impl Supervisor {
-    /// `label` is who we are to other supervisors.
-    pub(super) fn new(
-        config: Config,
-        registry: &Registry,
-        common: &Common,
-        label: String,
-    ) -> anyhow::Result<Self> {
+    /// Does nothing yet.
+    pub(super) fn new(config: Config, registry: &Registry, common: &Common) -> anyhow::Result<Self> {
         // A question each time: who answers on an old connection may not take a new one.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let context = Arc::new(Context {
@@ -57,7 +52,7 @@ impl Supervisor {
             backend: common.backend.text().map(str::to_owned),
             pace: common.pace,
             ttl: common.ttl,
-            label,
+            label: format!("process {}", std::process::id()),
             leaving: CancellationToken::new(),
             bell: watch::Sender::new(()),
         });

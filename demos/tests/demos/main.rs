@@ -10,6 +10,7 @@ mod nodes;
 mod pac;
 mod registry;
 mod run_state;
+mod simple;
 
 use std::time::Duration;
 

@@ -1,0 +1,120 @@
+//! Asking a target how it is.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::time;
+
+use super::{ANSWER, BREATH, Target};
+use crate::simple::{
+    machine::{Instance, Signal, State},
+    process::Process,
+};
+
+/// How many times as often a target is asked that is not running.
+const EAGER: u32 = 10;
+
+/// What came of asking it.
+#[derive(Debug)]
+enum Answer {
+    Well,
+    NotReady,
+    Unwell(String),
+    Absent(String),
+}
+
+impl Target {
+    /// Asks it how it is, again and again.
+    pub(in crate::simple) async fn ask(self: Arc<Self>) {
+        let Some(instance) = self.instance.get() else { return };
+        let Ok(mut standing) = instance.follow() else { return };
+        let mut places = self.view.clone();
+        // Whether it has been looked for among the orphans since it was absent.
+        let mut looked = false;
+        loop {
+            let answer = self.answer().await;
+            if matches!(answer, Answer::Absent(_)) {
+                looked = false;
+            } else if !looked && *self.leads.borrow() {
+                looked = true;
+                self.adopt();
+            }
+            self.tell(instance, answer);
+            let interval = self.context.pace.poll_interval;
+            let pause = if self.state() == State::Running { interval } else { interval / EAGER };
+            let moved = async {
+                let changed = match &mut places {
+                    Some(view) => view.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                changed = standing.changed() => if changed.is_err() { return },
+                () = moved => {}
+            }
+            time::sleep(BREATH).await;
+        }
+    }
+
+    /// Signals what came of asking.
+    fn tell(&self, instance: &Instance, answer: Answer) {
+        // Old news by the time that its action has ended.
+        if instance.is_acting() {
+            return;
+        }
+        let lives = self.process().as_ref().is_some_and(Process::is_alive);
+        let (signal, trouble) = match answer {
+            Answer::Well => (Signal::Running, None),
+            Answer::NotReady => (Signal::Pending, None),
+            Answer::Unwell(why) => (Signal::Error, Some(why)),
+            Answer::Absent(why) if !lives => (Signal::Down, Some(why)),
+            // It does not listen, but it is there; while it starts or ends that is as it should be.
+            Answer::Absent(why) => match self.state() {
+                State::Running | State::Pending => (Signal::Error, Some(why)),
+                _ => return,
+            },
+        };
+        if let Some(trouble) = trouble
+            && instance.can_receive(signal)
+        {
+            self.note(trouble);
+        }
+        // All may be over.
+        let _ = instance.signal(signal);
+    }
+
+    async fn answer(&self) -> Answer {
+        let urls = self.urls();
+        let answers = join_all(urls.iter().map(|url| self.answer_of(url))).await;
+        // A registration outlives its process for a while: the best one counts.
+        let rank = |answer: &Answer| match answer {
+            Answer::Well => 0,
+            Answer::NotReady => 1,
+            Answer::Unwell(_) => 2,
+            Answer::Absent(_) => 3,
+        };
+        let best = answers.into_iter().min_by_key(rank);
+        best.unwrap_or_else(|| Answer::Absent("nobody is registered".into()))
+    }
+
+    async fn answer_of(&self, url: &str) -> Answer {
+        let [least, most] = ANSWER;
+        let limit = self.context.pace.poll_interval.clamp(least, most);
+        match self.context.http.get(url).timeout(limit).send().await {
+            Ok(response) => match response.status().as_u16() {
+                200 => Answer::Well,
+                503 => Answer::NotReady,
+                status => Answer::Unwell(format!("it answers with status {status}")),
+            },
+            Err(error) if error.is_timeout() => {
+                Answer::Unwell(format!("it does not answer within {limit:?}"))
+            }
+            Err(error) if error.is_connect() => Answer::Absent("it cannot be connected to".into()),
+            Err(_) => Answer::Absent("it broke off the connection".into()),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A target: asked how it is, started, and brought to an end.
+
+mod ask;
+mod lead;
+mod life;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use discovery::View;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::Pace,
+    config::{Address, Order},
+    machine::{Instance, Signal, State},
+    process::Process,
+};
+use crate::{backend::Registry, listen::HTTP};
+
+/// How long an answer may take, whatever the interval.
+const ANSWER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// The least pause between two questions.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// What all targets of a supervisor share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) http: reqwest::Client,
+    pub(super) registry: Registry,
+    /// For the processes that are started.
+    pub(super) backend: Option<String>,
+    pub(super) pace: Pace,
+    pub(super) ttl: Duration,
+    /// As whom we stand for election.
+    pub(super) label: String,
+    /// Once this is cancelled nothing is started any more.
+    pub(super) leaving: CancellationToken,
+    /// Rings when something has changed.
+    pub(super) bell: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) address: Address,
+    order: Order,
+    context: Arc<Context>,
+    /// Those that are to run first.
+    after: Vec<Arc<Target>>,
+    /// Where the service is, if it is one.
+    view: Option<View>,
+    instance: OnceLock<Instance>,
+    /// Whether we are the one who looks after it.
+    leads: watch::Sender<bool>,
+    /// Written when its state changes or something goes wrong, read by reports; never locked across an `await`.
+    known: Mutex<Known>,
+    /// Written by who starts or adopts, read by who ends it; never locked across an `await`.
+    process: Mutex<Option<Process>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    since: SystemTime,
+    error: Option<(String, SystemTime)>,
+    starts: u32,
+}
+
+/// How a target is, for people and programs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub(super) target: String,
+    pub(super) state: String,
+    since: String,
+    last_error: Option<Trouble>,
+    /// How often it was started again.
+    restarts: u32,
+    /// The process, if it is one of ours.
+    pid: Option<i32>,
+    /// Whether we are the one who looks after it.
+    elected: bool,
+    /// What it waits for, if it does.
+    waits_for: Option<String>,
+    after: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Trouble {
+    what: String,
+    at: String,
+}
+
+impl Target {
+    pub(super) fn new(address: Address, order: Order, context: &Arc<Context>, after: Vec<Arc<Self>>) -> Self {
+        let view = address.service().map(|service| context.registry.discovery.view(service).open());
+        let known = Known { state: State::Unknown, since: SystemTime::now(), error: None, starts: 0 };
+        Self {
+            address,
+            order,
+            context: context.clone(),
+            after,
+            view,
+            instance: OnceLock::new(),
+            leads: watch::Sender::new(false),
+            known: Mutex::new(known),
+            process: Mutex::new(None),
+        }
+    }
+
+    /// Gives it its life, once.
+    pub(super) fn live(&self, instance: Instance) {
+        // A second one is no other.
+        let _ = self.instance.set(instance);
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.known().state
+    }
+
+    /// Whether it comes after another one.
+    pub(super) fn is_after(&self, other: &Address) -> bool {
+        self.after.iter().any(|first| first.address == *other)
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let known = self.known();
+        let error = |(what, at): &(String, SystemTime)| Trouble { what: what.clone(), at: stamp(*at) };
+        let waits_for = (known.state == State::Waiting).then(|| self.obstacle()).flatten();
+        Report {
+            target: self.address.to_string(),
+            state: known.state.to_string(),
+            since: stamp(known.since),
+            last_error: known.error.as_ref().map(error),
+            restarts: known.starts.saturating_sub(1),
+            pid: self.process().as_ref().filter(|process| process.is_alive()).map(Process::pid),
+            elected: *self.leads.borrow(),
+            waits_for,
+            after: self.order.after.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Starts it by order of a person: what was before does not count.
+    pub(super) fn provision(&self) {
+        if let Some(instance) = self.instance.get() {
+            instance.forget();
+            // Whoever is there already, is not started.
+            let _ = instance.signal(Signal::Provision);
+        }
+    }
+
+    /// Asks it to do something of its own, `kill` or `httpStatus?code=500`.
+    pub(super) async fn command(&self, what: &str) -> anyhow::Result<()> {
+        let urls = self.urls();
+        anyhow::ensure!(!urls.is_empty(), "{} is nowhere", self.address);
+        for url in urls {
+            self.get(&format!("{url}/{what}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of its states.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let Some(Ok(mut standing)) = self.instance.get().map(Instance::follow) else { return };
+        while standing.changed().await.is_ok() {
+            let state = standing.borrow_and_update().state;
+            self.enter(state);
+        }
+    }
+
+    /// Where it is now, without a slash at the end.
+    pub(super) fn urls(&self) -> Vec<String> {
+        match (&self.address, &self.view) {
+            (Address::Url(url), _) => vec![url.clone()],
+            (_, Some(view)) => view.read(|snapshot, _| {
+                let endpoints = snapshot.iter().filter_map(|instance| instance.endpoint(HTTP));
+                endpoints.map(|endpoint| format!("http://{endpoint}")).collect()
+            }),
+            (_, None) => Vec::new(),
+        }
+    }
+
+    /// What keeps it from being started.
+    fn obstacle(&self) -> Option<String> {
+        if self.context.leaving.is_cancelled() {
+            return Some("the supervisor is leaving".into());
+        }
+        if !*self.leads.borrow() {
+            return Some("being elected: another supervisor looks after it".into());
+        }
+        let first = self.after.iter().find(|first| first.state() != State::Running)?;
+        Some(first.address.to_string())
+    }
+
+    async fn get(&self, url: &str) -> anyhow::Result<()> {
+        let [_, limit] = ANSWER;
+        self.context.http.get(url).timeout(limit).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    fn enter(&self, state: State) {
+        let mut known = self.known();
+        let before = known.state;
+        if before == state {
+            return;
+        }
+        (known.state, known.since) = (state, SystemTime::now());
+        let why = known.error.as_ref().map(|(why, _)| why.clone()).unwrap_or_default();
+        drop(known);
+        match state {
+            State::Error | State::Down if before != State::Unknown => {
+                tracing::warn!("{} is {state}: {why}", self.address);
+            }
+            State::Failed => tracing::error!(
+                "{} is {state}: it was started too often, and is left alone until /provision is asked ({why})",
+                self.address
+            ),
+            _ => tracing::info!("{} is {state}", self.address),
+        }
+        self.context.bell.send_replace(());
+    }
+
+    fn note(&self, trouble: String) {
+        self.known().error = Some((trouble, SystemTime::now()));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,7 @@
+//! On BIND.
+
+use discovery_testbed::NameServer;
+
+use crate::simple::processes::tests_on;
+
+tests_on!(NameServer);

@@ -1,0 +1,165 @@
+//! One supervisor and its targets: how they are started, watched and brought to an end.
+
+use discovery_testbed::Port;
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    eventually,
+    simple::server::{Config, Server, leaf, lives, pid, signal, until_gone},
+};
+
+/// A server that looks after one leaf.
+async fn pair(args: &[&str]) -> (Config, Server, String, Port) {
+    let port = Port::reserve().unwrap();
+    let (target, command) = leaf(&port);
+    let config = Config::new(&json!({ &target: command }));
+    let server = config.serve(args).await;
+    (config, server, target, port)
+}
+
+#[tokio::test]
+async fn who_cannot_be_started_is_given_up_and_can_be_started_by_hand() {
+    let [gone, missing] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
+    let config = Config::new(&json!({ gone: ["sh", "-c", "exit 3"], missing: "/no/such/program" }));
+    let server = config.serve(&["--starts", "4"]).await;
+    for (target, why) in [(gone, "it exited with 3"), (missing, "could not be started")] {
+        let failed = server.until(target, "FAILED").await;
+        assert_eq!(failed["restarts"], 3, "{failed}");
+        assert!(failed["lastError"]["what"].as_str().unwrap().contains(why), "{failed}");
+        assert!(failed["lastError"]["at"].as_str() <= failed["since"].as_str(), "{failed}");
+    }
+    assert_eq!(server.get(&format!("provision?target={gone}")).await.status, 200);
+    eventually("it is tried as often again", async || server.target(gone).await["restarts"] == 7).await;
+    server.until(gone, "FAILED").await;
+    assert_eq!(server.target(missing).await["restarts"], 3);
+    server.ends_with(&[]).await;
+}
+
+#[tokio::test]
+async fn a_death_is_noticed_at_once() {
+    // Asked so seldom that nobody would notice.
+    let pace = ["--start-delay", "200ms", "--poll-interval", "30s"];
+    let port = Port::reserve().unwrap();
+    let (target, command) = leaf(&port);
+    let server = Config::new(&json!({ &target: command })).serve_at(&pace, &[]).await;
+    let first = server.until(&target, "RUNNING").await;
+    let before = Instant::now();
+    signal(pid(&first), Signal::KILL);
+    let mut second = first.clone();
+    eventually("there is another process", async || {
+        second = server.target(&target).await;
+        second["pid"].is_i64() && second["pid"] != first["pid"]
+    })
+    .await;
+    assert!(before.elapsed().as_secs() < 5, "{:?}", before.elapsed());
+    assert_eq!(
+        (&second["restarts"], &second["lastError"]["what"]),
+        (&json!(1), &json!("it was killed by signal 9"))
+    );
+    server.ends_with(&[pid(&second)]).await;
+}
+
+#[tokio::test]
+async fn who_hangs_is_killed_and_keeps_nobody_else() {
+    let (_config, server, target, _port) = pair(&["--stop-limit", "500ms"]).await;
+    let hangs = pid(&server.until(&target, "RUNNING").await);
+    signal(hangs, Signal::STOP);
+    server.until(&target, "STOPPING").await;
+    let before = Instant::now();
+    assert_eq!(server.get("").await.status, 503);
+    assert!(before.elapsed().as_millis() < 1000, "{:?}", before.elapsed());
+    until_gone(hangs).await;
+    let well = server.until(&target, "RUNNING").await;
+    assert!(well["lastError"]["what"].as_str().unwrap().contains("does not answer"), "{well}");
+    server.ends_with(&[pid(&well)]).await;
+}
+
+#[tokio::test]
+async fn targets_come_up_and_end_in_their_order() {
+    let ports = [Port::reserve().unwrap(), Port::reserve().unwrap(), Port::reserve().unwrap()];
+    let [(web, run_web), (cache, run_cache), (db, run_db)] = ports.each_ref().map(leaf);
+    let config = Config::new(&json!({
+        &web: { "command": run_web, "after": [&cache, &db] },
+        &cache: { "command": run_cache, "after": [&db] },
+        &db: run_db,
+    }));
+    let server = config.serve(&[]).await;
+    let waiting = server.until(&web, "WAITING").await;
+    assert!([&cache, &db].iter().any(|first| waiting["waitsFor"] == **first), "{waiting}");
+    let mut pids = Vec::new();
+    for target in [&web, &cache, &db] {
+        pids.push(pid(&server.until(target, "RUNNING").await));
+    }
+    let mut server = server;
+    server.0.signal(Signal::TERM);
+    assert!(server.0.ended().await.success());
+    let log = server.0.log();
+    let order = |what: &dyn Fn(&str) -> String| {
+        [&db, &cache, &web].map(|target| log.find(&what(target)).unwrap_or_else(|| panic!("{target}: {log}")))
+    };
+    assert!(order(&|target| format!("{target}: starting")).is_sorted(), "{log}");
+    assert!(order(&|target| format!("{target} exited")).iter().rev().is_sorted(), "{log}");
+    assert!(!pids.into_iter().any(lives));
+}
+
+#[tokio::test]
+async fn who_does_not_end_is_killed() {
+    let stubborn = "http://127.0.0.1:1";
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let config = Config::new(&json!({ stubborn: ["sh", "-c", script] }));
+    let mut server = config.serve(&["--stop-limit", "300ms"]).await;
+    let pid = pid(&server.until(stubborn, "PROVISIONING").await);
+    server.0.says("1 | ready").await;
+    let log = server.0.log();
+    assert!(!log.contains("killing"), "{log}");
+    server.ends_with(&[pid]).await;
+}
+
+#[tokio::test]
+async fn what_targets_print_is_passed_on_to_the_last_word() {
+    let loud = "http://127.0.0.1:1";
+    let script = "echo first; echo second >&2; seq 1 20000; printf 'the end'; exit 0";
+    let config = Config::new(&json!({ loud: ["sh", "-c", script] }));
+    let server = config.serve(&["--starts", "1"]).await;
+    server.until(loud, "FAILED").await;
+    let out = server.0.out();
+    let lines: Vec<_> = out.lines().filter_map(|line| line.trim_start().strip_prefix("1 | ")).collect();
+    assert_eq!(lines.len(), 20_003);
+    assert_eq!((lines[0], lines[1], lines[20_001], lines[20_002]), ("first", "second", "20000", "the end"));
+    server.ends_with(&[]).await;
+}
+
+#[tokio::test]
+async fn orphans_are_adopted() {
+    let (config, mut server, target, _port) = pair(&[]).await;
+    let orphan = pid(&server.until(&target, "RUNNING").await);
+    server.0.signal(Signal::KILL);
+    server.0.ended().await;
+    assert!(lives(orphan));
+    let server = config.serve(&[]).await;
+    eventually("the next one has it", async || server.target(&target).await["pid"] == orphan).await;
+    assert_eq!(server.until(&target, "RUNNING").await["restarts"], 0);
+    // Its end is noticed as that of any other; what it prints is heard.
+    server.does(&[&target], "fail").await;
+    until_gone(orphan).await;
+    eventually("there is another process", async || server.target(&target).await["restarts"] == 1).await;
+    assert!(server.0.out().contains("answering with 500"), "{}", server.0.out());
+    let next = pid(&server.until(&target, "RUNNING").await);
+    server.ends_with(&[orphan, next]).await;
+}
+
+#[tokio::test]
+async fn a_kill_leaves_the_targets_alone_unless_the_tree_is_meant() {
+    let (config, mut server, target, _port) = pair(&[]).await;
+    let orphan = pid(&server.until(&target, "RUNNING").await);
+    server.get("kill").await;
+    assert!(server.0.ended().await.success());
+    assert!(lives(orphan));
+    let mut server = config.serve(&[]).await;
+    eventually("the next one has it", async || server.target(&target).await["pid"] == orphan).await;
+    server.get("kill?tree=true").await;
+    assert!(server.0.ended().await.success());
+    assert!(!lives(orphan));
+}
