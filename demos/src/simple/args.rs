@@ -99,7 +99,7 @@ pub(super) struct Pace {
     #[arg(long, env = "SIMPLE_START_DELAY", value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     pub(super) start_delay: Duration,
 
-    /// How often each target is asked; ten times as often while it is not running
+    /// How often each target is asked; twenty times as often while it is not running
     #[arg(long, env = "SIMPLE_POLL_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub(super) poll_interval: Duration,
 

@@ -11,7 +11,7 @@ use super::{
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// How long a target may answer with an error before it is stopped: long enough to be asked again.
-const MERCY: u64 = 3;
+const MERCY: u64 = 2;
 
 /// How long who waits for others, or for its supervisor to be elected, waits until it looks again.
 const PATIENCE: u64 = 2;
@@ -289,7 +289,7 @@ mod tests {
             "STOPPING --> ERROR: kill fails",
             "DOWN --> FAILED: give up on visit 9",
             "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
-            "ERROR --> STOPPING: kill after 3 ticks on trip 5 with RUNNING / stop",
+            "ERROR --> STOPPING: kill after 2 ticks on trip 5 with RUNNING / stop",
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");
         }

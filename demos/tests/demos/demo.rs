@@ -122,8 +122,13 @@ impl Demo {
         read(&self.dir.path().join("log"))
     }
 
+    /// Its process, until it has been waited for.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("the process has not been waited for");
+        let id = self.id().expect("the process has not been waited for");
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
     }
 

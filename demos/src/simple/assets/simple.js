@@ -88,13 +88,13 @@ function draw(path, report, seen) {
   mark(el, "server", report.target);
   mark(el, "state", report.state);
   mark(el, "mood", mood);
-  write(part("b"), report.target);
+  write(part("b"), report.target.replace(/^http:\/\//, ""));
   write(part(".state"), report.state);
   server.since = Date.parse(report.since);
   server.more = [report.pid && `process ${report.pid}`, report.restarts && `restarted ${report.restarts}×`];
   const { waitsFor, lastError } = report;
   const trouble = waitsFor ? `waits for ${waitsFor}` : lastError && `${clock(lastError.at)} ${lastError.what}`;
-  write(part(".trouble"), report.state === "RUNNING" && !report.restarts ? "" : trouble || "");
+  write(part(".trouble"), ["RUNNING", "PENDING"].includes(report.state) ? "" : trouble || "");
   const forced = report.below?.forced ?? null;
   for (const button of el.querySelectorAll(":scope > article button")) {
     const { deed } = button.dataset;
@@ -145,7 +145,7 @@ function say({ target, state, lastError }, mood) {
   const [time, name] = [document.createElement("span"), document.createElement("b")];
   time.textContent = `${clock(Date.now())} `;
   name.textContent = state;
-  item.append(time, `${target} is `, name);
+  item.append(time, `${target.replace(/^http:\/\//, "")} is `, name);
   if (mood === "bad" && lastError) item.append(`: ${lastError.what}`);
   item.dataset.mood = mood;
   $("log").prepend(item);

@@ -12,7 +12,7 @@ use crate::simple::{
 };
 
 /// How many times as often a target is asked that is not running.
-const EAGER: u32 = 10;
+const EAGER: u32 = 20;
 
 /// What came of asking it.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ impl Target {
                 self.adopt();
             }
             self.tell(instance, answer);
+            let state = standing.borrow_and_update().state;
             let interval = self.context.pace.poll_interval;
-            let pause = if self.state() == State::Running { interval } else { interval / EAGER };
+            let pause = if state == State::Running { interval } else { interval / EAGER };
+            let turned = standing.wait_for(|standing| standing.state != state);
             let moved = async {
                 let changed = match &mut places {
                     Some(view) => view.changed().await.is_ok(),
@@ -53,7 +55,7 @@ impl Target {
             };
             tokio::select! {
                 () = time::sleep(pause) => {}
-                changed = standing.changed() => if changed.is_err() { return },
+                standing = turned => if standing.is_err() { return },
                 () = moved => {}
             }
             time::sleep(BREATH).await;

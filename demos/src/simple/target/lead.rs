@@ -30,6 +30,8 @@ impl Target {
                 }
             };
             self.leads.send_replace(true);
+            // Whatever another one gave up is for us to try.
+            self.provision();
             self.context.bell.send_replace(());
             let lost = tokio::select! {
                 why = leadership.fence().lost() => why,

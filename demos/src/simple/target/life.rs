@@ -46,7 +46,13 @@ impl Target {
         let started = Process::start(&words, &self.environment(), self.address.short(), self.ended());
         self.known().starts += 1;
         match started {
-            Ok(process) => *self.process() = Some(process),
+            Ok(process) => {
+                // Whoever ends all may have looked already.
+                if self.context.leaving.is_cancelled() {
+                    process.signal(Posix::TERM)?;
+                }
+                *self.process() = Some(process);
+            }
             // As if it had ended at once: what comes next is the same.
             Err(error) => self.ended()(format!("could not be started: {error:#}")),
         }

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{backend::Registry, listen::HTTP};
 
-/// How long an answer may take, whatever the interval.
-const ANSWER: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+/// How long an answer may take, whatever the interval: a busy machine is no reason to start a server anew.
+const ANSWER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 
 /// The least pause between two questions.
 const BREATH: Duration = Duration::from_millis(10);
@@ -145,7 +145,7 @@ impl Target {
         }
     }
 
-    /// Starts it by order of a person: what was before does not count.
+    /// Has it started if it is down: what was before does not count.
     pub(super) fn provision(&self) {
         if let Some(instance) = self.instance.get() {
             instance.forget();
@@ -198,7 +198,7 @@ impl Target {
     }
 
     async fn get(&self, url: &str) -> anyhow::Result<()> {
-        let [_, limit] = ANSWER;
+        let [limit, _] = ANSWER;
         self.context.http.get(url).timeout(limit).send().await?.error_for_status()?;
         Ok(())
     }

@@ -50,8 +50,7 @@ async fn the_page_shows_the_tree_that_keeps_itself_alive() {
     // By itself: it dies, and is back.
     let dying = leaves[5].0.last().unwrap();
     signal(pid(&leaves[5].1), Signal::KILL);
-    page.until(&format!("document.querySelector('#log').innerText.includes('{dying} is PROVISIONING')"))
-        .await;
+    until_state(&page, dying, "PROVISIONING").await;
     until_state(&page, dying, "RUNNING").await;
     // One in the middle, with those below.
     let middle = &all[0].0[0];

@@ -1,6 +1,10 @@
 //! A server of the sample, and what it says of those below.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use discovery_testbed::Port;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -32,12 +36,7 @@ impl Config {
     }
 
     pub(crate) fn path(&self) -> String {
-        self.file("simple.conf").to_str().unwrap().to_owned()
-    }
-
-    /// Another file beside it.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path().join("simple.conf").to_str().unwrap().to_owned()
     }
 
     /// A server that looks after these targets, on a free port.
@@ -131,6 +130,18 @@ impl Server {
         assert!(self.0.ended().await.success(), "{}", self.0.log());
         for pid in pids {
             assert!(!lives(*pid), "process {pid} is left over: {}{}", self.0.out(), self.0.log());
+        }
+    }
+}
+
+/// A test that ends early leaves nothing behind: who is only killed leaves its targets alone.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(id) = self.0.id().map(i64::from) else { return };
+        self.0.signal(Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while lives(id) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10));
         }
     }
 }
