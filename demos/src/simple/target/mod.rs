@@ -129,16 +129,17 @@ impl Target {
     }
 
     pub(super) fn report(&self) -> Report {
-        let known = self.known();
+        let waits_for = (self.state() == State::Waiting).then(|| self.obstacle()).flatten();
+        let pid = self.process().as_ref().filter(|process| process.is_alive()).map(Process::pid);
         let error = |(what, at): &(String, SystemTime)| Trouble { what: what.clone(), at: stamp(*at) };
-        let waits_for = (known.state == State::Waiting).then(|| self.obstacle()).flatten();
+        let known = self.known();
         Report {
             target: self.address.to_string(),
             state: known.state.to_string(),
             since: stamp(known.since),
             last_error: known.error.as_ref().map(error),
             restarts: known.starts.saturating_sub(1),
-            pid: self.process().as_ref().filter(|process| process.is_alive()).map(Process::pid),
+            pid,
             elected: *self.leads.borrow(),
             waits_for,
             after: self.order.after.iter().map(ToString::to_string).collect(),
