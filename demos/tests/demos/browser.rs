@@ -210,10 +210,11 @@ impl Tab {
     pub(crate) async fn click(&self, selector: &str) {
         let middle = format!(
             "(async () => {{
-                const element = document.querySelector({selector:?});
-                element.scrollIntoView({{ block: 'nearest', inline: 'nearest', behavior: 'instant' }});
+                // Looked for each time: the page may draw it anew.
+                const element = () => document.querySelector({selector:?});
                 const place = () => {{
-                    const box = element.getBoundingClientRect();
+                    element().scrollIntoView({{ block: 'nearest', inline: 'nearest', behavior: 'instant' }});
+                    const box = element().getBoundingClientRect();
                     return [box.x + box.width / 2, box.y + box.height / 2];
                 }};
                 for (let before = [], now = place(), n = 0; n < 200 && `${{before}}` !== `${{now}}`; n++) {{
@@ -222,7 +223,7 @@ impl Tab {
                     now = place();
                 }}
                 const there = document.elementFromPoint(...place());
-                if (!element.contains(there)) throw new Error(`${{there?.outerHTML.slice(0, 200)}} covers it`);
+                if (!element().contains(there)) throw new Error(`${{there?.outerHTML.slice(0, 200)}} covers it`);
                 return place();
             }})()"
         );
