@@ -119,7 +119,12 @@ pub(super) async fn in_time<T>(
     patience: Duration,
     call: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    time::timeout(patience, call).await.unwrap_or_else(|_| Err(Failure::late(patience)))
+    match time::timeout(patience, call).await {
+        // The call has a deadline of its own, and may be first to notice.
+        Ok(Err(failure)) if failure.is_late() => Err(Failure::late(patience)),
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::late(patience)),
+    }
 }
 
 /// The nodes of a snapshot; what has no number is none.

@@ -109,7 +109,15 @@ impl Failure {
     pub(super) fn late(patience: Duration) -> Self {
         Self(format!("no answer within {}", humantime::format_duration(patience)))
     }
+
+    /// Whether a call found out by itself that it takes too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.0 == LATE
+    }
 }
+
+/// What a call says that does not know for how long it was waited for.
+const LATE: &str = "no answer in time";
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,7 +130,7 @@ impl std::error::Error for Failure {}
 impl From<RpcError> for Failure {
     fn from(error: RpcError) -> Self {
         match error {
-            RpcError::DeadlineExceeded => Self::new("no answer in time"),
+            RpcError::DeadlineExceeded => Self::new(LATE),
             RpcError::Server(error) => Self(error.to_string()),
             _ => Self::new("the connection broke"),
         }
