@@ -86,7 +86,10 @@ pub(super) struct CreateArgs {
     /// What to call it
     pub(super) run: String,
 
-    /// Its nodes with the indices of their machines, as EDN or JSON: '{"node1": [1,2,4], "node2": [2]}'
+    // Not a doc comment, which would take the brackets for links.
+    #[arg(
+        help = r#"Its nodes with the indices of their machines, as EDN or JSON: '{"node1": [1,2,4], "node2": [2]}'"#
+    )]
     pub(super) topology: Topology,
 
     /// Its states, one after the other, instead of those of the original: init,running,done

@@ -13,7 +13,7 @@
 //! and neither the death of a worker nor a lost answer, nor two workers with the same unit, can change that. All
 //! operations may be repeated until they are answered.
 //!
-//! There are two stores. [Redis](redis) does each operation by a script; the [embedded one](serve) is spoken to by HTTP
+//! There are two stores. [Redis](redis) does each operation by a script; the [embedded one](mod@serve) is spoken to by HTTP
 //! and JSON, for which the sample has all that it takes, client and server, and people have curl. Both are registered
 //! under the same name, and the name of their endpoint tells which one it is.
 
