@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use clap::error::ErrorKind;
-use discovery::{Connectors, Discovery, Locator};
+use discovery::{Connectors, Discovery, Locator, ServiceName};
 
 /// Where plain `zk` points to.
 const LOCAL_ZOOKEEPER: &str = "zk://127.0.0.1:2181";
@@ -243,8 +243,18 @@ pub(crate) fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
     Ok(ttl)
 }
 
+/// A label of a name, from a flag.
+pub(crate) fn parse_label(text: &str) -> discovery::Result<String> {
+    let name: ServiceName = text.parse()?;
+    let mut labels = name.labels();
+    match (labels.next(), labels.next()) {
+        (Some(label), None) => Ok(label.to_owned()),
+        _ => Err(discovery::Error::invalid("it takes one label of letters, digits and hyphens")),
+    }
+}
+
 /// A wrong flag, told and answered with an exit code as clap does it.
-fn usage(message: impl fmt::Display) -> anyhow::Error {
+pub(crate) fn usage(message: impl fmt::Display) -> anyhow::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n")).into()
 }
 

@@ -13,11 +13,13 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
         },
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
     serve::ListenerExt,
 };
 use tokio::net::TcpListener;
@@ -111,6 +113,18 @@ fn is_local(host: &str) -> bool {
     };
     let name = name.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+pub(crate) const CSS: &str = "text/css; charset=utf-8";
+pub(crate) const JS: &str = "text/javascript; charset=utf-8";
+pub(crate) const SVG: &str = "image/svg+xml";
+
+/// A file that is part of the binary.
+pub(crate) fn file<S: Clone + Send + Sync + 'static>(
+    kind: &'static str,
+    bytes: &'static [u8],
+) -> MethodRouter<S> {
+    get(move || async move { ([(CONTENT_TYPE, kind)], bytes).into_response() })
 }
 
 /// A time as pages know it.

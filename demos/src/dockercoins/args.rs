@@ -1,13 +1,12 @@
 //! The command line of the dockercoins sample.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Subcommand, error::ErrorKind};
-use discovery::{Error, Result, ServiceName};
+use clap::Subcommand;
 
 use super::store::RedisUrl;
 use crate::{
-    backend::{BackendArgs, parse_ttl},
+    backend::{BackendArgs, parse_label, parse_ttl, usage},
     listen::{Door, ListenArgs},
 };
 
@@ -240,20 +239,6 @@ impl DemoArgs {
     }
 }
 
-/// Tells what is wrong with a flag as clap does it.
-pub(super) fn wrong(flag: &str, what: impl fmt::Display) -> anyhow::Error {
-    clap::Error::raw(ErrorKind::ValueValidation, format!("{flag}: {what}\n")).into()
-}
-
 fn parse_url(flag: &str, text: &str) -> anyhow::Result<RedisUrl> {
-    text.parse().map_err(|error| wrong(flag, error))
-}
-
-fn parse_label(text: &str) -> Result<String> {
-    let name: ServiceName = text.parse()?;
-    let mut labels = name.labels();
-    match (labels.next(), labels.next()) {
-        (Some(label), None) => Ok(label.to_owned()),
-        _ => Err(Error::invalid("it takes one label of letters, digits and hyphens")),
-    }
+    text.parse().map_err(|error| usage(format_args!("{flag}: {error}")))
 }

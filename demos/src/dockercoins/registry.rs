@@ -5,9 +5,9 @@ use discovery::Locator;
 use discovery_dns::{Authority, TsigKey, ZoneConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{RegistryArgs, wrong};
+use super::args::RegistryArgs;
 use crate::{
-    backend::BackendArgs,
+    backend::{BackendArgs, usage},
     console::{BOLD, FAINT, say},
 };
 
@@ -21,8 +21,8 @@ pub(super) async fn run(
     backend: &BackendArgs,
     leaving: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (key, zone) =
-        key_and_zone(backend.text().unwrap_or_default()).ok_or_else(|| wrong("--backend", ADVICE))?;
+    let (key, zone) = key_and_zone(backend.text().unwrap_or_default())
+        .ok_or_else(|| usage(format_args!("--backend: {ADVICE}")))?;
     let authority = Authority::builder()
         .listen(args.listen)
         .key(key)

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use discovery::{Coordinate, Error, Result, ServiceName};
+use discovery::{Coordinate, Result, ServiceName};
 
 use crate::{
-    backend::{BackendArgs, parse_ttl},
+    backend::{BackendArgs, parse_label, parse_ttl},
     listen::ListenArgs,
 };
 
@@ -117,15 +117,6 @@ pub(super) struct Stay {
     /// How long to be seen as draining before leaving, such as 0s or 1s
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub(super) drain: Duration,
-}
-
-fn parse_label(text: &str) -> Result<String> {
-    let name: ServiceName = text.parse()?;
-    let mut labels = name.labels();
-    match (labels.next(), labels.next()) {
-        (Some(label), None) => Ok(label.to_owned()),
-        _ => Err(Error::invalid("it takes one label of letters, digits and hyphens")),
-    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,12 @@
 //! The files of the pages, inside the binary.
 
-use axum::{
-    Router,
-    http::header::CONTENT_TYPE,
-    response::{Html, IntoResponse},
-    routing::get,
-};
+use axum::{Router, response::Html};
+
+use crate::web::{CSS, JS, SVG, file};
 
 pub(super) const INDEX: Html<&str> = Html(include_str!("assets/index.html"));
 pub(super) const GHOST: &str = include_str!("assets/ghost.html");
 pub(super) const BYE: Html<&str> = Html(include_str!("assets/bye.html"));
-
-const CSS: &str = "text/css; charset=utf-8";
-const JS: &str = "text/javascript; charset=utf-8";
 
 /// What the page of the server needs.
 pub(super) fn of_server<S: Clone + Send + Sync + 'static>() -> Router<S> {
@@ -30,13 +24,6 @@ pub(super) fn of_ghost<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 fn shared<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/favicon.svg", file("image/svg+xml", include_bytes!("assets/favicon.svg")))
+        .route("/favicon.svg", file(SVG, include_bytes!("assets/favicon.svg")))
         .route("/arcade.woff2", file("font/woff2", include_bytes!("assets/arcade.woff2")))
-}
-
-fn file<S: Clone + Send + Sync + 'static>(
-    kind: &'static str,
-    bytes: &'static [u8],
-) -> axum::routing::MethodRouter<S> {
-    get(move || async move { ([(CONTENT_TYPE, kind)], bytes).into_response() })
 }

@@ -196,6 +196,14 @@ impl Tab {
         answer["result"]["value"].clone()
     }
 
+    /// No script failed, the policy forbade nothing, and nothing came from elsewhere.
+    pub(crate) async fn assert_sound(&self) {
+        assert_eq!(self.value("trouble").await, json!([]));
+        let foreign = "performance.getEntriesByType('resource').map((entry) => entry.name)
+            .filter((name) => new URL(name).host !== location.host)";
+        assert_eq!(self.value(foreign).await, json!([]));
+    }
+
     /// Waits until an expression is true.
     pub(crate) async fn until(&self, expression: &str) {
         let deadline = Instant::now() + DEADLINE;

@@ -1,28 +1,15 @@
 //! The files of the page, inside the binary.
 
-use axum::{
-    Router,
-    http::header::CONTENT_TYPE,
-    response::{Html, IntoResponse},
-    routing::{MethodRouter, get},
-};
+use axum::{Router, response::Html, routing::get};
+
+use crate::web::{CSS, JS, SVG, file};
 
 const INDEX: Html<&str> = Html(include_str!("../assets/index.html"));
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/index.html", get(async || INDEX))
-        .route(
-            "/dockercoins.css",
-            file("text/css; charset=utf-8", include_bytes!("../assets/dockercoins.css")),
-        )
-        .route(
-            "/dockercoins.js",
-            file("text/javascript; charset=utf-8", include_bytes!("../assets/dockercoins.js")),
-        )
-        .route("/favicon.svg", file("image/svg+xml", include_bytes!("../assets/favicon.svg")))
-}
-
-fn file<S: Clone + Send + Sync + 'static>(kind: &'static str, bytes: &'static [u8]) -> MethodRouter<S> {
-    get(move || async move { ([(CONTENT_TYPE, kind)], bytes).into_response() })
+        .route("/dockercoins.css", file(CSS, include_bytes!("../assets/dockercoins.css")))
+        .route("/dockercoins.js", file(JS, include_bytes!("../assets/dockercoins.js")))
+        .route("/favicon.svg", file(SVG, include_bytes!("../assets/favicon.svg")))
 }

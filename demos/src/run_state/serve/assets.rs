@@ -1,24 +1,16 @@
 //! The files of the page, inside the binary.
 
-use axum::{
-    Router,
-    http::header::CONTENT_TYPE,
-    response::{Html, IntoResponse},
-    routing::{MethodRouter, get},
-};
+use axum::{Router, response::Html, routing::get};
+
+use crate::web::{CSS, JS, SVG, file};
 
 const INDEX: Html<&str> = Html(include_str!("../assets/index.html"));
-const JS: &str = "text/javascript; charset=utf-8";
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || INDEX))
-        .route("/run-state.css", file("text/css; charset=utf-8", include_bytes!("../assets/run-state.css")))
+        .route("/run-state.css", file(CSS, include_bytes!("../assets/run-state.css")))
         .route("/run-state.js", file(JS, include_bytes!("../assets/run-state.js")))
         .route("/link.js", file(JS, include_bytes!("../assets/link.js")))
-        .route("/favicon.svg", file("image/svg+xml", include_bytes!("../assets/favicon.svg")))
-}
-
-fn file<S: Clone + Send + Sync + 'static>(kind: &'static str, bytes: &'static [u8]) -> MethodRouter<S> {
-    get(move || async move { ([(CONTENT_TYPE, kind)], bytes).into_response() })
+        .route("/favicon.svg", file(SVG, include_bytes!("../assets/favicon.svg")))
 }

@@ -43,14 +43,6 @@ async fn states(page: &Tab, coordinate: &str) -> serde_json::Value {
     page.value(&format!("states[{coordinate:?}]")).await
 }
 
-/// No script failed, the policy forbade nothing, and nothing came from elsewhere.
-async fn assert_sound(page: &Tab) {
-    assert_eq!(page.value("trouble").await, json!([]));
-    let foreign = "performance.getEntriesByType('resource').map((entry) => entry.name)
-        .filter((name) => new URL(name).host !== location.host)";
-    assert_eq!(page.value(foreign).await, json!([]));
-}
-
 #[tokio::test]
 async fn the_page_lives_through_everything_on_zookeeper() {
     the_page_lives_through_everything::<ZooKeeper>().await;
@@ -118,7 +110,7 @@ async fn the_page_lives_through_everything<R: Registry>() {
 
     until_up(&page, &sue_is).await;
     assert_eq!(states(&page, &sue_is).await, json!(["arriving", "up"]), "it never left");
-    assert_sound(&page).await;
+    page.assert_sound().await;
     drop(server);
 }
 
@@ -126,7 +118,7 @@ async fn shut_down_by_button(browser: &Browser, mut ghost: Demo, coordinate: &st
     let page = browser.open(ghost.url()).await;
     page.until("document.body.dataset.status === 'active'").await;
     page.until(&format!("document.querySelector('#peers')?.innerText.includes({coordinate:?})")).await;
-    assert_sound(&page).await;
+    page.assert_sound().await;
     page.click("#shutdown").await;
     assert!(ghost.ended().await.success());
 }
@@ -161,6 +153,6 @@ async fn the_page_is_good_to_look_at() {
     page.picture("pac-stale").await;
     eventually("the ghosts notice as well", async || ghosts[0].state().await["status"] != "active").await;
     for seen in [&page, &phone, &own] {
-        assert_sound(seen).await;
+        seen.assert_sound().await;
     }
 }

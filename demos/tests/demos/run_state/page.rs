@@ -49,14 +49,6 @@ async fn fill(page: &Tab, selector: &str, text: &str) {
     .await;
 }
 
-/// No script failed, the policy forbade nothing, and nothing came from elsewhere.
-async fn assert_sound(page: &Tab) {
-    assert_eq!(page.value("trouble").await, json!([]));
-    let foreign = "performance.getEntriesByType('resource').map((entry) => entry.name)
-        .filter((name) => new URL(name).host !== location.host)";
-    assert_eq!(page.value(foreign).await, json!([]));
-}
-
 /// Nothing sticks out.
 async fn assert_fits(phone: &Tab) {
     phone.until("innerWidth === 390 && document.documentElement.scrollWidth <= 390").await;
@@ -106,7 +98,7 @@ async fn the_page_shows_a_run_that_moves_and_workers_that_die() {
     assert!(server.0.ended().await.success());
     assert_eq!(count(&page, "[data-machine]").await, 12, "what is known is still shown");
     for seen in [&page, &phone] {
-        assert_sound(seen).await;
+        seen.assert_sound().await;
     }
 }
 
@@ -184,7 +176,7 @@ async fn all_can_be_done_on_the_page() {
     page.until("document.querySelector('#run').hidden").await;
     page.click("[data-run='run-1235'] a").await;
     until_state(&page, "init").await;
-    assert_sound(&page).await;
+    page.assert_sound().await;
 }
 
 #[tokio::test]
@@ -237,7 +229,7 @@ async fn the_page_lives_through_outages_of_the_server_and_the_registry() {
         until_state(seen, "provisioning").await;
         until_connection(seen, "live").await;
         until_count(seen, "[data-machine][data-is=pending]", 4).await;
-        assert_sound(seen).await;
+        seen.assert_sound().await;
     }
     assert_eq!(page.value("document.querySelectorAll('#moves [data-round]').length").await, 1);
     page.picture("run-state-zookeeper").await;

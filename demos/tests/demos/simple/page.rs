@@ -1,7 +1,6 @@
 //! The page in a real browser.
 
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::{
     browser::{Browser, Tab},
@@ -11,13 +10,6 @@ use crate::{
 async fn until_state(page: &Tab, server: &str, state: &str) {
     page.until(&format!("document.querySelector('[data-server=\"{server}\"]')?.dataset.state === {state:?}"))
         .await;
-}
-
-async fn assert_sound(page: &Tab) {
-    assert_eq!(page.value("trouble").await, json!([]));
-    let foreign = "performance.getEntriesByType('resource').map((entry) => entry.name)
-        .filter((name) => new URL(name).host !== location.host)";
-    assert_eq!(page.value(foreign).await, json!([]));
 }
 
 #[tokio::test]
@@ -60,7 +52,7 @@ async fn the_page_shows_the_tree_that_keeps_itself_alive() {
     until_state(&page, middle, "RUNNING").await;
     for seen in [&page, &phone] {
         seen.until("document.querySelector('#well').innerText === 'All 11 servers run'").await;
-        assert_sound(seen).await;
+        seen.assert_sound().await;
     }
     // The top, which nobody looks after.
     page.click("#tree > .server > article [data-deed=fail]").await;
