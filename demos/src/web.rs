@@ -119,6 +119,11 @@ pub(crate) const CSS: &str = "text/css; charset=utf-8";
 pub(crate) const JS: &str = "text/javascript; charset=utf-8";
 pub(crate) const SVG: &str = "image/svg+xml";
 
+/// The style that pages share.
+pub(crate) fn base<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+    file(CSS, include_bytes!("assets/base.css"))
+}
+
 /// A file that is part of the binary.
 pub(crate) fn file<S: Clone + Send + Sync + 'static>(
     kind: &'static str,

@@ -44,10 +44,13 @@ impl Presence {
 
     /// Says how it goes. Returns only if another has our place and keeps it. Cancel safe.
     pub(super) async fn follow(&mut self) -> anyhow::Error {
-        let given_up = self.stay.ttl * STANDBY;
         loop {
-            let deadline = self.taken.map_or_else(far_away, |since| since + given_up);
-            let Ok(status) = time::timeout_at(deadline, self.registration.changed()).await else {
+            let changed = self.registration.changed();
+            let status = match self.taken {
+                None => Ok(changed.await),
+                Some(since) => time::timeout_at(since + self.stay.ttl * STANDBY, changed).await,
+            };
+            let Ok(status) = status else {
                 let service = self.key().service();
                 return anyhow::anyhow!(
                     "there is a {service} already; stop that one, or choose another --project"
@@ -121,9 +124,4 @@ impl Presence {
         }
         self.told = status.phase;
     }
-}
-
-/// Later than any process ends.
-fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(60 * 60 * 24 * 365)
 }

@@ -2,12 +2,13 @@
 
 use axum::{Router, response::Html, routing::get};
 
-use crate::web::{CSS, JS, SVG, file};
+use crate::web::{CSS, JS, SVG, base, file};
 
 const INDEX: Html<&str> = Html(include_str!("../assets/index.html"));
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
+        .route("/base.css", base())
         .route("/", get(async || INDEX))
         .route("/run-state.css", file(CSS, include_bytes!("../assets/run-state.css")))
         .route("/run-state.js", file(JS, include_bytes!("../assets/run-state.js")))
