@@ -1,8 +1,7 @@
 //! Calling one of several, each in turn.
 //!
 //! In turn, and not whoever has the least to do: a worker in a process of its own has one call under way at most, and
-//! knows nothing of those of the others, so that its choice by load would be one by chance. With ten workers and two rngs,
-//! turns were measured to bring a tenth more.
+//! knows nothing of those of the others, so that its choice by load would be one by chance.
 
 use std::time::Duration;
 
