@@ -79,6 +79,7 @@ async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
     if args.matrix {
         tell_matrix(&echoes, &reached);
     }
+    tell_strangers(&reached);
     judge(net, &echoes, tell_partitions(&echoes, &reached))
 }
 
@@ -192,6 +193,18 @@ fn tell_matrix(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>)
             Some(Some(Err(_))) => "x",
         };
         row(&from.to_string(), echoes.keys().map(|to| cell(to).to_owned()).collect());
+    }
+}
+
+/// Names those who are not known everywhere. It takes a moment until all have heard of somebody new, so nobody is
+/// missing for that.
+fn tell_strangers(reached: &BTreeMap<Index, Reach>) {
+    for to in reached.keys() {
+        let without = reached.iter().filter(|(from, reach)| *from != to && !reach.contains_key(to));
+        let without: Vec<Index> = without.map(|(from, _)| *from).collect();
+        if !without.is_empty() {
+            say(format_args!("  {} is unknown to {} yet", listed([to]), listed(&without)));
+        }
     }
 }
 

@@ -43,12 +43,12 @@ impl Net {
         up
     }
 
-    /// Waits until so many nodes are there, and all answer and reach each other.
+    /// Waits until so many nodes are there, and all answer, know and reach each other.
     pub(crate) async fn all_answer(&self, size: u32) {
         let summary = format!("{size} of {size} answer");
         eventually(&summary, async || {
             let done = self.run(&["ping"]).await;
-            done.code == Some(0) && done.out.contains(&summary)
+            done.code == Some(0) && done.out.contains(&summary) && !done.out.contains("is unknown to")
         })
         .await;
     }
