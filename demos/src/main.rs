@@ -1,12 +1,15 @@
 //! Five well-known samples re-created on the discovery crate: one binary, a subcommand a demo.
 
 mod backend;
+mod check;
 mod console;
 mod contact;
 mod dockercoins;
 mod listen;
 mod nodes;
 mod pac;
+mod presence;
+mod registry;
 mod run_state;
 mod shutdown;
 mod simple;
@@ -36,6 +39,10 @@ enum Demo {
     Dockercoins(Box<dockercoins::Args>),
     /// A tree of servers that keeps itself alive, and a page that shows it
     Simple(Box<simple::Args>),
+    /// Serves the DNS zone that --backend names to other machines, for where there is no other registry
+    Registry(registry::Args),
+    /// Prints what a web server answers, and fails if it does not answer well; for where there is no curl
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,5 +69,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Demo::RunState(args) => Box::pin(run_state::run(*args)).await,
         Demo::Dockercoins(args) => Box::pin(dockercoins::run(*args)).await,
         Demo::Simple(args) => Box::pin(simple::run(*args)).await,
+        Demo::Registry(args) => registry::run(args).await,
+        Demo::Check(args) => check::run(args).await,
     }
 }

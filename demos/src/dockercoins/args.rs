@@ -1,13 +1,14 @@
 //! The command line of the dockercoins sample.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 
 use super::store::RedisUrl;
 use crate::{
-    backend::{BackendArgs, parse_label, parse_ttl, usage},
+    backend::{BackendArgs, parse_label, usage},
     listen::{Door, ListenArgs},
+    presence::Stay,
 };
 
 /// The project of those who do not say.
@@ -39,13 +40,6 @@ pub(super) enum Command {
     Store(StoreCommand),
     /// Registers a Redis as the store, for as long as it answers
     Redis(RedisArgs),
-    /// Serves the DNS zone that --backend names to other machines, where there is no other registry
-    Registry(RegistryArgs),
-    /// Prints what a web server answers, and fails if it does not answer well; for where there is no curl
-    Check {
-        /// What to ask for, such as `http://127.0.0.1:8000/readyz`
-        url: String,
-    },
 }
 
 /// What all parts of a project have to agree on, and how each of them is registered.
@@ -60,18 +54,6 @@ pub(super) struct Common {
 
     #[command(flatten)]
     pub(super) stay: Stay,
-}
-
-/// How to be registered, and how to leave.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Stay {
-    /// How long the registration outlives a process that dies, such as 500ms or 10s; the registry may round it up
-    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_ttl)]
-    pub(super) ttl: Duration,
-
-    /// How long to be seen as draining before leaving, such as 0s or 1s
-    #[arg(long, global = true, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
-    pub(super) drain: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -186,13 +168,6 @@ impl RedisArgs {
     pub(super) fn url(&self) -> anyhow::Result<RedisUrl> {
         parse_url("--url", &self.url)
     }
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct RegistryArgs {
-    /// The address to listen on, by UDP and TCP
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:5300")]
-    pub(super) listen: SocketAddr,
 }
 
 #[derive(Debug, clap::Args)]

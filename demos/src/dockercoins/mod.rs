@@ -6,11 +6,8 @@
 
 mod args;
 mod call;
-mod check;
 mod demo;
 mod hasher;
-mod presence;
-mod registry;
 mod retry;
 mod rng;
 mod site;
@@ -82,8 +79,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             let redis = store::introduce(&site, &url, leaving);
             contact::told_during(site.registry(), site.view(Part::Store), redis).await
         }
-        Command::Registry(args) => registry::run(&args, &common.backend, leaving).await,
-        Command::Check { url } => check::run(&url).await,
     }
 }
 

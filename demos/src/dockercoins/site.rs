@@ -13,11 +13,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    args::{Common, DEFAULT_PROJECT, Stay},
-    presence::Presence,
+use super::args::{Common, DEFAULT_PROJECT};
+use crate::{
+    backend::Registry,
+    listen::Door,
+    presence::{Presence, Stay},
+    web,
 };
-use crate::{backend::Registry, listen::Door, web};
+
+/// How many times as long as its lease another may hold our place before we give up: a dead one has lost it by then.
+const STANDBY: u32 = 2;
 
 /// What a project consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,7 +106,20 @@ impl Site {
 
     /// Registers in the background.
     pub(super) fn register(&self, instance: Instance) -> discovery::Result<Presence> {
-        Presence::start(&self.registry, instance, self.stay)
+        let registration = self.registry.discovery.register(instance).ttl(self.stay.ttl).start()?;
+        Ok(Presence::new(&self.registry, registration))
+    }
+
+    /// Says how it goes. Returns only if another has our place and keeps it. Cancel safe.
+    pub(super) async fn follow(&self, presence: &mut Presence) -> anyhow::Error {
+        presence.follow_unless_taken(self.stay.ttl * STANDBY).await;
+        let service = presence.key().service();
+        anyhow::anyhow!("there is a {service} already; stop that one, or choose another --project")
+    }
+
+    /// Drains and deregisters, as well as the registry lets us.
+    pub(super) async fn leave(&self, presence: Presence) {
+        presence.leave(self.stay.drain).await;
     }
 
     /// Serves over HTTP and is registered until `leaving`; goes on serving while the registration drains.
@@ -118,10 +136,10 @@ impl Site {
         let web = async { Ok(web::serve(door.listener, router, closing.clone()).await?) };
         let life = async {
             let ended = tokio::select! {
-                refused = presence.follow() => Err(refused),
+                refused = self.follow(&mut presence) => Err(refused),
                 () = leaving.cancelled() => Ok(()),
             };
-            presence.leave().await;
+            self.leave(presence).await;
             closing.cancel();
             ended
         };

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::WorkerArgs,
     call::{self, Caller},
-    presence::Presence,
     retry::until_done,
     site::{Part, Site},
     store::{Done, Store, Verdict},
 };
+use crate::presence::Presence;
 
 /// How many random bytes a unit takes.
 const BYTES: usize = 32;
@@ -57,12 +57,14 @@ impl Tools {
     /// A worker: registered, and at work until `leaving`; then it finishes its unit, or gives it back.
     pub(super) async fn work(self, voice: Voice, leaving: CancellationToken) -> anyhow::Result<()> {
         let mut presence = self.site.register(self.site.instance(Part::Worker).build()?)?;
+        let site = self.site.clone();
         let mut worker = Worker::new(self, &presence, voice);
         let ended = tokio::select! {
-            refused = presence.follow() => Err(refused),
+            refused = site.follow(&mut presence) => Err(refused),
             () = worker.run(&leaving) => Ok(()),
         };
-        presence.leave_at_once().await;
+        // Nobody calls a worker, so nobody has to be drained.
+        presence.leave(Duration::ZERO).await;
         ended
     }
 }

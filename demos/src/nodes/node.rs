@@ -10,16 +10,13 @@ use std::{
     time::Duration,
 };
 
-use discovery::{Instance, Phase, Registration, View};
+use discovery::{Instance, View};
 use futures_util::{StreamExt, future::join_all};
 use tarpc::{
     context::Context,
     server::{BaseChannel, Channel},
 };
-use tokio::{
-    net::TcpStream,
-    time::{self, Instant},
-};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,10 +25,7 @@ use super::{
     project::{Index, Project, listed},
     rpc::{self, Answer, Node as _, Reach, Report},
 };
-use crate::{backend::Registry, contact, listen::Door};
-
-/// How long the registry may take to let a node go.
-const FAREWELL: Duration = Duration::from_secs(2);
+use crate::{backend::Registry, contact, listen::Door, presence::Presence};
 
 /// What every answer is, as in the original.
 const CODE: i32 = 1;
@@ -96,7 +90,6 @@ impl Node {
         state.say("Running as server...");
         let calls = rpc::accept(door.listener, |stream| Desk::attend(state.clone(), stream));
         let life = async {
-            // Whoever has found it may call it until it is out of the registry.
             let leave = async {
                 tokio::select! {
                     () = place.follow() => {}
@@ -238,7 +231,7 @@ impl rpc::Node for Desk {
 }
 
 /// A place in the registry. Dropping it is a crash: the lease ends by itself.
-struct Place(Option<Registration>);
+struct Place(Option<Presence>);
 
 impl Place {
     /// Registers in the background; where one can only read, being there is enough.
@@ -254,42 +247,29 @@ impl Place {
         if role.take_over {
             register = register.take_over();
         }
-        register.start().map(|registration| Self(Some(registration)))
+        Ok(Self(Some(Presence::new(registry, register.start()?).quiet())))
     }
 
-    /// Says how it stands when that changes, for as long as it is polled. That the registry is out of reach is told
-    /// elsewhere.
+    /// Says how it goes, for as long as it is polled.
     async fn follow(&mut self) {
-        let Some(registration) = &mut self.0 else { return std::future::pending().await };
-        let key = registration.key().clone();
-        let mut told = Phase::Active;
-        loop {
-            let status = registration.changed().await;
-            let why = status.cause.as_ref().map(ToString::to_string).unwrap_or_default();
-            match status.phase {
-                phase if phase == told => continue,
-                Phase::Active => tracing::info!("{key} is registered again"),
-                Phase::Refused => tracing::error!("{key} is refused; trying again ({why})"),
-                Phase::Lost => tracing::warn!("the registration of {key} is lost; putting it back ({why})"),
-                _ => continue,
-            }
-            told = status.phase;
+        match &mut self.0 {
+            Some(presence) => presence.follow().await,
+            None => std::future::pending().await,
         }
     }
 
+    /// Whoever has found it may call it until it is out of the registry.
     async fn leave(mut self) {
-        let Some(registration) = self.0.take() else { return };
-        let key = registration.key().clone();
-        if !matches!(time::timeout(FAREWELL, registration.deregister()).await, Ok(Ok(()))) {
-            tracing::warn!("the registry does not answer; the lease of {key} will end by itself");
+        if let Some(presence) = self.0.take() {
+            presence.leave(Duration::ZERO).await;
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(registration) = self.0.take() {
-            registration.detach();
+        if let Some(presence) = self.0.take() {
+            presence.abandon();
         }
     }
 }

@@ -1,13 +1,12 @@
 //! The command line of the Pac sample.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use discovery::{Coordinate, Result, ServiceName};
 
 use crate::{
-    backend::{BackendArgs, parse_label, parse_ttl},
+    backend::{BackendArgs, parse_label},
     listen::ListenArgs,
+    presence::Stay,
 };
 
 /// Without a subcommand: the server and four ghosts in one process.
@@ -105,18 +104,6 @@ impl Place {
         let labels = [self.region.as_str(), self.tag.as_str(), service];
         Coordinate::new(ServiceName::from_labels(labels)?, None)
     }
-}
-
-/// How to be registered, and how to leave.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Stay {
-    /// How long the registration outlives a process that dies, such as 500ms or 10s; the registry may round it up
-    #[arg(long, default_value = "10s", value_parser = parse_ttl)]
-    pub(super) ttl: Duration,
-
-    /// How long to be seen as draining before leaving, such as 0s or 1s
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
-    pub(super) drain: Duration,
 }
 
 #[cfg(test)]

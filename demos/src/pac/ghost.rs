@@ -15,14 +15,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    args::Stay,
-    assets,
-    ghost_page::Page,
-    messages::coordinate,
-    presence::{Presence, Standing},
+use super::{assets, ghost_page::Page, messages::coordinate};
+use crate::{
+    backend::Registry,
+    listen::Door,
+    presence::{Presence, Standing, Stay},
+    web,
 };
-use crate::{backend::Registry, listen::Door, web};
 
 /// The farewell has its style and its script inside, for there will be nobody to ask for more. Nothing that comes
 /// from elsewhere is in it.
@@ -31,7 +30,9 @@ const FAREWELL_POLICY: &str =
 
 #[derive(Debug)]
 pub(super) struct Ghost {
+    coordinate: Coordinate,
     presence: Presence,
+    stay: Stay,
     door: Door,
     peers: View,
 }
@@ -44,13 +45,13 @@ impl Ghost {
         stay: Stay,
         door: Door,
     ) -> discovery::Result<Self> {
-        let presence = Presence::start(registry, coordinate, door.endpoints.clone(), stay)?;
-        let peers = registry.discovery.view(presence.coordinate().service()).open();
-        Ok(Self { presence, door, peers })
+        let (coordinate, presence) = super::register(registry, coordinate, door.endpoints.clone(), stay)?;
+        let peers = registry.discovery.view(coordinate.service()).open();
+        Ok(Self { coordinate, presence, stay, door, peers })
     }
 
     pub(super) fn coordinate(&self) -> &Coordinate {
-        self.presence.coordinate()
+        &self.coordinate
     }
 
     pub(super) fn url(&self) -> String {
@@ -64,9 +65,9 @@ impl Ghost {
 
     /// Lives until `leaving`, or until its page says so; the page goes on while the registration drains.
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
-        let Self { mut presence, door, peers } = self;
+        let Self { coordinate, mut presence, stay, door, peers } = self;
         let shown = Shown {
-            coordinate: presence.coordinate().clone(),
+            coordinate,
             endpoints: door.endpoints,
             standing: presence.standing(),
             peers,
@@ -79,7 +80,7 @@ impl Ghost {
                 () = presence.follow() => {}
                 () = leaving.cancelled() => {}
             }
-            presence.leave().await;
+            presence.leave(stay.drain).await;
             closing.cancel();
             anyhow::Ok(())
         };

@@ -5,25 +5,27 @@ mod assets;
 mod ghost;
 mod ghost_page;
 mod messages;
-mod presence;
 mod server;
 mod socket;
 
 use std::time::Duration;
 
+use discovery::{Coordinate, Endpoint, Instance};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::args::Args;
 use self::{
-    args::{AllArgs, GhostArgs, Role, ServerArgs, Stay},
+    args::{AllArgs, GhostArgs, Role, ServerArgs},
     ghost::Ghost,
     server::Server,
 };
 use crate::{
-    backend::Sample,
+    backend::{Registry, Sample},
     console::{BOLD, FAINT, say},
-    contact, shutdown,
+    contact,
+    presence::{Presence, Stay},
+    shutdown,
 };
 
 /// The tree is `/cn/<region>/<tag>/<service>/<id>`.
@@ -80,6 +82,23 @@ async fn run_all(args: AllArgs, leaving: CancellationToken) -> anyhow::Result<()
         tokio::try_join!(server.run(alone.clone()), ghosts).map(drop)
     })
     .await
+}
+
+/// Registers in the background; the coordinate is the whole one, with the id of the instance.
+fn register(
+    registry: &Registry,
+    coordinate: Coordinate,
+    endpoints: Vec<Endpoint>,
+    stay: Stay,
+) -> discovery::Result<(Coordinate, Presence)> {
+    let mut builder = Instance::builder(coordinate.service().clone()).endpoints(endpoints);
+    if let Some(id) = coordinate.instance() {
+        builder = builder.id(id.clone());
+    }
+    let instance = builder.build()?;
+    let coordinate = messages::coordinate(&instance).unwrap_or(coordinate);
+    let registration = registry.discovery.register(instance).ttl(stay.ttl).start()?;
+    Ok((coordinate.clone(), Presence::new(registry, registration).named(coordinate.to_string())))
 }
 
 async fn run_server(args: ServerArgs, leaving: CancellationToken) -> anyhow::Result<()> {

@@ -18,14 +18,16 @@ use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    FIRST,
-    args::Stay,
-    assets,
+    FIRST, assets,
     messages::{Fold, Ghost, Message},
-    presence::{Presence, Standing},
     socket,
 };
-use crate::{backend::Registry, listen::Door, web};
+use crate::{
+    backend::Registry,
+    listen::Door,
+    presence::{Presence, Standing, Stay},
+    web,
+};
 
 /// How long a ghost is still shown that was there before an outage and is not behind it. When the registry is away
 /// for longer than the leases last, it comes back without the ghosts, who live all the same and only have to notice
@@ -41,6 +43,7 @@ const FRAME_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Server {
     presence: Presence,
+    stay: Stay,
     door: Door,
     watched: Arc<Watched>,
 }
@@ -64,17 +67,17 @@ impl Server {
         stay: Stay,
         door: Door,
     ) -> discovery::Result<Self> {
-        let presence = Presence::start(registry, coordinate, door.endpoints.clone(), stay)?;
-        let scope = Scope::Subtree(presence.coordinate().service().parent());
+        let (coordinate, presence) = super::register(registry, coordinate, door.endpoints.clone(), stay)?;
+        let scope = Scope::Subtree(coordinate.service().parent());
         let watched = Watched {
             registry: registry.clone(),
-            coordinate: presence.coordinate().clone(),
+            coordinate,
             standing: presence.standing(),
             view: registry.discovery.view(scope).removal_guard(0, HOLD).distrust_empty().open(),
             closing: CancellationToken::new(),
             sockets: TaskTracker::new(),
         };
-        Ok(Self { presence, door, watched: Arc::new(watched) })
+        Ok(Self { presence, stay, door, watched: Arc::new(watched) })
     }
 
     pub(super) fn url(&self) -> String {
@@ -88,7 +91,7 @@ impl Server {
 
     /// Serves until `leaving`; the sockets go on while the registration drains.
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
-        let Self { mut presence, door, watched } = self;
+        let Self { mut presence, stay, door, watched } = self;
         let closing = watched.closing.clone();
         let web = async { Ok(web::serve(door.listener, router(watched.clone()), closing.clone()).await?) };
         let life = async {
@@ -96,7 +99,7 @@ impl Server {
                 () = presence.follow() => {}
                 () = leaving.cancelled() => {}
             }
-            presence.leave().await;
+            presence.leave(stay.drain).await;
             closing.cancel();
             watched.sockets.close();
             let _ = time::timeout(GOODBYE, watched.sockets.wait()).await;

@@ -17,7 +17,7 @@ mod tree;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use discovery::{Instance, Registration};
+use discovery::Instance;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -33,14 +33,12 @@ use crate::{
     console::{BOLD, FAINT, say, write},
     contact,
     listen::Door,
+    presence::Presence,
     shutdown, web,
 };
 
 /// The tree is `/simple`.
 const SIMPLE: Sample = Sample { command: "simple demo", root: "simple" };
-
-/// How long the registry may take to let us go.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;
@@ -99,7 +97,8 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
         None => None,
         Some(name) => {
             let instance = Instance::builder(name).endpoints(door.endpoints.clone()).build()?;
-            Some(registry.discovery.register(instance).ttl(ttl).start()?)
+            let registration = registry.discovery.register(instance).ttl(ttl).start()?;
+            Some(Presence::new(registry, registration).quiet())
         }
     };
     supervisor.start();
@@ -113,19 +112,31 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
 }
 
 /// From listening to the end.
-async fn live(server: Arc<Server>, door: Door, presence: Option<Registration>) -> anyhow::Result<()> {
+async fn live(server: Arc<Server>, door: Door, mut presence: Option<Presence>) -> anyhow::Result<()> {
     let Server { supervisor, killed, leaving, closing, .. } = &*server;
     let web = async { Ok(web::serve(door.listener, server::router(server.clone()), closing.clone()).await?) };
     let end = async {
+        let follow = async {
+            match &mut presence {
+                Some(presence) => presence.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        let leave = async |presence: Option<Presence>| {
+            if let Some(presence) = presence {
+                presence.leave(Duration::ZERO).await;
+            }
+        };
         tokio::select! {
+            () = follow => {}
             () = killed.cancelled() => {
                 tracing::info!("ending at once; the targets are left alone");
                 closing.cancel();
-                tokio::join!(supervisor.leave(), depart(presence));
+                tokio::join!(supervisor.leave(), leave(presence));
             }
             () = leaving.cancelled() => {
                 // In this order: whoever is above sees us while those below end.
-                tokio::join!(supervisor.stop(), depart(presence));
+                tokio::join!(supervisor.stop(), leave(presence));
                 closing.cancel();
             }
         }
@@ -134,15 +145,4 @@ async fn live(server: Arc<Server>, door: Door, presence: Option<Registration>) -
     tokio::try_join!(web, end)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Deregisters, as well as the registry lets us.
-async fn depart(presence: Option<Registration>) {
-    let Some(presence) = presence else { return };
-    let name = presence.key().service().clone();
-    match time::timeout(FAREWELL, presence.deregister()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "{name} leaves without a word; its lease will end"),
-        Err(_) => tracing::warn!("the registry does not answer; the lease of {name} will end by itself"),
-    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may say so on the spot")]
 
 mod browser;
+mod compose;
 mod demo;
 mod dockercoins;
 mod http;

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, fs, io, process::Command};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{Container, Docker, describe, printed, run};
@@ -103,6 +104,18 @@ impl<'docker> Project<'docker> {
     /// When the container does not run.
     pub async fn kill(&self, container: &Container) -> io::Result<()> {
         self.act(["kill", container.id()]).await
+    }
+
+    /// Ends the first process of a container with SIGKILL from outside, as a crash does. Unlike [`kill`](Self::kill),
+    /// which the engine takes for somebody's wish, it is followed by what the `restart` of the compose file says.
+    ///
+    /// # Errors
+    ///
+    /// When the container does not run.
+    pub fn crash(&self, container: &Container) -> io::Result<()> {
+        let first = first_process(container)?;
+        let first = first.ok_or_else(|| io::Error::other(format!("{} does not run", container.name())))?;
+        Ok(kill_process(first, Signal::KILL)?)
     }
 
     /// Ends a container in order: SIGTERM, and SIGKILL after the `stop_grace_period` of the compose file, 10 s by
@@ -215,6 +228,22 @@ impl<'docker> Project<'docker> {
         compose.args(command);
         compose
     }
+}
+
+/// The first process of a container, as this machine counts. The engine counts otherwise, in a namespace of its own.
+fn first_process(container: &Container) -> io::Result<Option<Pid>> {
+    for entry in fs::read_dir("/proc")? {
+        let dir = entry?.path();
+        let read = |file| fs::read_to_string(dir.join(file)).unwrap_or_default();
+        // One that has just ended has none of these.
+        let is_of_container = read("cgroup").contains(container.id());
+        let is_first = read("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        if is_of_container && is_first {
+            let pid = dir.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+            return Ok(pid.and_then(Pid::from_raw));
+        }
+    }
+    Ok(None)
 }
 
 impl Drop for Project<'_> {

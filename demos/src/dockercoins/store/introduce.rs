@@ -30,7 +30,7 @@ pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: Cancellation
     let mut silences = 0;
     let ended = loop {
         tokio::select! {
-            refused = presence.follow() => break Err(refused),
+            refused = site.follow(&mut presence) => break Err(refused),
             () = leaving.cancelled() => break Ok(()),
             () = time::sleep(PROBE) => {}
         }
@@ -46,6 +46,6 @@ pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: Cancellation
             presence.set(now).await;
         }
     };
-    presence.leave().await;
+    site.leave(presence).await;
     ended
 }

@@ -13,8 +13,6 @@ async fn what_is_wrong_is_named_with_what_to_do() {
         (&["redis", "--url", "http://h"], 2, &["--url", "redis://"]),
         (&["demo", "--redis", "h", "--journal", "x"], 2, &["--redis", "--journal"]),
         (&["demo", "--port", "0", "--journal", "/nowhere/x"], 1, &["--journal", "/nowhere/x"]),
-        (&["check", "http://127.0.0.1:1/"], 1, &["no answer"]),
-        (&["registry", "--backend", "zk"], 2, &["--backend", "dns+zone://key:secret@"]),
         (&[], 2, &["demo", "hasher", "webui"]),
     ] {
         let output = run(&[&["dockercoins"], args].concat()).await;

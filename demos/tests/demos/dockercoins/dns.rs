@@ -15,7 +15,7 @@ async fn a_registry_of_the_sample_itself_will_do() {
     let port = Port::reserve().unwrap();
     let locator = format!("dns+zone://coins:c2VjcmV0@{}/coins.internal", port.address());
     let listen = port.address().to_string();
-    let mut registry = Demo::spawn(["dockercoins", "registry", "--listen", &listen, "--backend", &locator]);
+    let mut registry = Demo::spawn(["registry", "--listen", &listen, "--backend", &locator]);
     registry.says("coins.internal at").await;
     let project = Project::at(locator, "dockercoins");
     let _parts = [

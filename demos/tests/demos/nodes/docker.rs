@@ -1,10 +1,13 @@
 //! In containers, by the compose file that is shipped: found by Docker's own DNS and nothing else.
 
-use std::{fs, path::Path};
+use discovery_testbed::{Container, Project};
 
-use discovery_testbed::{Container, Docker, Program, Project, static_binary};
+use crate::{
+    compose::{engine_or_skip, healthy},
+    eventually,
+};
 
-use crate::eventually;
+const FILE: &str = include_str!("../../../compose/nodes/compose.yaml");
 
 /// Runs a command of the sample in a container; says whether it succeeded, and what it printed.
 async fn run(project: &Project<'_>, container: &Container, args: &[&str]) -> (bool, String) {
@@ -31,12 +34,8 @@ async fn until(project: &Project<'_>, args: &[&str], is_good: bool, parts: &[&st
 
 #[tokio::test]
 async fn the_compose_file_brings_up_nodes_that_find_each_other() {
-    let Some(docker) = Docker::start_or_skip().await else { return };
-    let demos = static_binary("discovery-demos", Program::Bin("demos"), &[]).await.unwrap();
-    docker.build_scratch("discovery-demos", &demos).await.unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/nodes/compose.yaml");
-    let yaml = fs::read_to_string(file).unwrap();
-    let project = docker.compose("distributed_docker_system", &yaml).unwrap();
+    let Some(docker) = engine_or_skip().await else { return };
+    let project = docker.compose("distributed_docker_system", FILE).unwrap();
     project.up().await.unwrap();
     // Version 1 does not hand the project on, and in DNS its underscores are hyphens.
     let name = |node: u32| format!("distributed-docker-system-node-{node}  answers 1 in ");
@@ -48,11 +47,7 @@ async fn the_compose_file_brings_up_nodes_that_find_each_other() {
     until(&project, &named, false, &[classic]).await;
 
     // The health check of the file says that they are well.
-    eventually("all are healthy", async || {
-        let format = ["ps", "--filter", "health=healthy", "--quiet"];
-        docker.run(format).await.unwrap().lines().count() == 5
-    })
-    .await;
+    healthy(&docker, 5).await;
 
     // One that is killed by its engine stays dead; the others are told by DNS, and name it.
     let nodes = project.containers("node").await.unwrap();
@@ -90,5 +85,4 @@ async fn the_compose_file_brings_up_nodes_that_find_each_other() {
         .await
         .unwrap();
     until(&project, &["ping"], true, &["2 of 2 answer"]).await;
-    std::mem::forget(project);
 }

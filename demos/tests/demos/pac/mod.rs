@@ -1,6 +1,7 @@
 //! The Pac sample.
 
 mod command_line;
+mod compose;
 mod dns;
 #[cfg(feature = "etcd")]
 mod etcd;

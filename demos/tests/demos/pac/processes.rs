@@ -230,5 +230,5 @@ pub(crate) async fn who_starts_again_under_its_id_waits_for_its_old_lease<R: Reg
     first.signal(Signal::KILL);
     let second = ghost(&registry, &args).await;
     eventually("it takes the place", async || second.state().await["status"] == "active").await;
-    assert!(second.log().contains("refuses 1f.inky.test.local"), "{}", second.log());
+    assert!(second.log().contains("another has the place of 1f.inky.test.local"), "{}", second.log());
 }

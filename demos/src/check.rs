@@ -9,12 +9,19 @@ use crate::console::say;
 /// How long a healthy server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(url: &str) -> anyhow::Result<()> {
+/// What to ask for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The address, such as `http://127.0.0.1:8000/readyz`
+    url: String,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-    let answer = client.get(url).send().await.context("no answer")?;
+    let answer = client.get(&args.url).send().await.context("no answer")?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
-    anyhow::ensure!(status.is_success(), "{url}: {status} {}", body.trim());
+    anyhow::ensure!(status.is_success(), "{}: {status} {}", args.url, body.trim());
     say(body.trim_end());
     Ok(())
 }

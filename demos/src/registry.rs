@@ -1,27 +1,35 @@
 //! A registry for where there is none: the zone that `--backend` names, served to other machines.
 
+use std::net::SocketAddr;
+
 use anyhow::Context;
 use discovery::Locator;
 use discovery_dns::{Authority, TsigKey, ZoneConfig};
-use tokio_util::sync::CancellationToken;
 
-use super::args::RegistryArgs;
 use crate::{
     backend::{BackendArgs, usage},
     console::{BOLD, FAINT, say},
+    shutdown,
 };
 
 /// What the locator has to be like.
 const ADVICE: &str = "write the locator that the others are given, \
                       dns+zone://key:secret@host:port/zone, whose secret is in base64";
 
-/// Serves the zone until `leaving`. It is kept in memory: behind a restart all register again, by themselves.
-pub(super) async fn run(
-    args: &RegistryArgs,
-    backend: &BackendArgs,
-    leaving: CancellationToken,
-) -> anyhow::Result<()> {
-    let (key, zone) = key_and_zone(backend.text().unwrap_or_default())
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    backend: BackendArgs,
+
+    /// The address to listen on, by UDP and TCP
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:5300")]
+    listen: SocketAddr,
+}
+
+/// Serves the zone until somebody ends it. It is kept in memory: behind a restart all register again, by themselves.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let leaving = shutdown::on_signal()?;
+    let (key, zone) = key_and_zone(args.backend.text().unwrap_or_default())
         .ok_or_else(|| usage(format_args!("--backend: {ADVICE}")))?;
     let authority = Authority::builder()
         .listen(args.listen)
