@@ -101,6 +101,16 @@ impl Config {
         Self::parse(&text).with_context(|| format!("{} is no configuration", path.display()))
     }
 
+    /// How many targets come after each other, at most.
+    pub(super) fn depth(&self) -> u32 {
+        let mut depths: BTreeMap<&Address, u32> = BTreeMap::new();
+        for (address, order) in &self.targets {
+            let first = order.after.iter().filter_map(|after| depths.get(after)).max().copied();
+            depths.insert(address, first.unwrap_or(0) + 1);
+        }
+        depths.into_values().max().unwrap_or(1)
+    }
+
     fn parse(text: &str) -> anyhow::Result<Self> {
         let entries: BTreeMap<String, Entry> = serde_json::from_str(text).context(
             "each target takes a command, as text or as a list of words, \

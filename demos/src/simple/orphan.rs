@@ -1,6 +1,7 @@
 //! Processes whose supervisor is gone: how to find, watch and signal them.
 //!
-//! On Linux only; elsewhere an orphan is still asked how it is, and its end is noticed by that.
+//! They are known by what their supervisor has put into their environment, which their own children inherit. On Linux
+//! only; elsewhere an orphan is still asked how it is, and its end is noticed by that.
 
 use std::os::fd::OwnedFd;
 
@@ -11,46 +12,76 @@ use rustix::{
 
 use super::output::Output;
 
+/// The variable that tells a process who has started it: the process, and when that began, for numbers are given again.
+pub(super) const SUPERVISOR: &str = "SIMPLE_SUPERVISOR";
+
+/// The environment of a process, each variable as `NAME=value`.
+pub(super) type Environment = [String];
+
+/// Who we are, as the value of [`SUPERVISOR`].
+pub(super) fn ourselves() -> String {
+    let pid = rustix::process::getpid();
+    format!("{}:{}", pid.as_raw_nonzero(), begin(pid).unwrap_or_default())
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{env, fs, path::PathBuf};
+    use std::{fs, path::PathBuf};
 
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
-        process::{PidfdFlags, pidfd_open, pidfd_send_signal},
+        process::{PidfdFlags, getpgid, pidfd_open, pidfd_send_signal},
     };
 
-    use super::{Output, OwnedFd, Pid, Signal, io};
+    use super::{Environment, Output, OwnedFd, Pid, SUPERVISOR, Signal, io};
 
-    pub(in crate::simple) fn find(words: &[String], marks: &[String]) -> Option<(Pid, OwnedFd)> {
-        let pids =
-            fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter_map(Pid::from_raw).find_map(|pid| {
+    /// All that are wanted by their environment, and that nobody else looks after. Reads of every process of the
+    /// machine: not for a thread that others wait for.
+    pub(in crate::simple) fn find(is_wanted: impl Fn(&Environment) -> bool) -> Vec<(Pid, OwnedFd)> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let ourselves = super::ourselves();
+        let pids = entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
+        pids.filter_map(|pid| {
             // In this order: what is true of the process behind the handle stays true.
             let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-            is_orphan(pid, words, marks).then_some((pid, handle))
+            let env = environment(pid)?;
+            let is_free =
+                supervisor(&env).is_some_and(|supervisor| supervisor == ourselves || is_over(supervisor));
+            (is_free && is_wanted(&env)).then_some((pid, handle))
         })
+        .collect()
     }
 
-    /// Whether it runs this command with these variables, where we would, and nobody looks after it.
-    fn is_orphan(pid: Pid, words: &[String], marks: &[String]) -> bool {
-        let list = |name| -> Option<Vec<String>> {
-            let text = fs::read(of(pid, name)).ok()?;
-            let text = String::from_utf8(text).ok()?;
-            Some(text.trim_end_matches('\0').split('\0').map(str::to_owned).collect())
-        };
-        list("cmdline").is_some_and(|line| line == words)
-            && list("environ").is_some_and(|env| marks.iter().all(|mark| env.contains(mark)))
-            && fs::read_link(of(pid, "cwd")).ok() == env::current_dir().ok()
-            && parent(pid)
-                .is_none_or(|parent| fs::read_link(of(parent, "exe")).ok() != env::current_exe().ok())
+    /// Whether it is the process that was started, not a child of that one.
+    pub(in crate::simple) fn is_first(pid: Pid) -> bool {
+        getpgid(Some(pid)).is_ok_and(|group| group == pid)
     }
 
-    fn parent(pid: Pid) -> Option<Pid> {
+    fn environment(pid: Pid) -> Option<Vec<String>> {
+        let text = fs::read(of(pid, "environ")).ok()?;
+        let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    }
+
+    fn supervisor(env: &Environment) -> Option<&str> {
+        env.iter().find_map(|word| word.strip_prefix(SUPERVISOR)?.strip_prefix('='))
+    }
+
+    /// Whether a supervisor has ended, also if another process has its number by now.
+    fn is_over(supervisor: &str) -> bool {
+        let Some((pid, begin)) = supervisor.split_once(':') else { return true };
+        let pid = pid.parse().ok().and_then(Pid::from_raw);
+        pid.and_then(self::begin).is_none_or(|now| now.to_string() != begin)
+    }
+
+    /// When a process that lives has begun, in ticks since the machine has.
+    pub(super) fn begin(pid: Pid) -> Option<u64> {
         let stat = fs::read_to_string(of(pid, "stat")).ok()?;
-        // Behind the name, which may have anything in it: the state, then the parent.
+        // Behind the name, which may have anything in it, the state comes first.
         let (_, behind) = stat.rsplit_once(')')?;
-        Pid::from_raw(behind.split_whitespace().nth(1)?.parse().ok()?)
+        let mut fields = behind.split_whitespace();
+        let is_dead = matches!(fields.next()?, "Z" | "X");
+        (!is_dead).then(|| fields.nth(18)?.parse().ok())?
     }
 
     pub(in crate::simple) fn is_gone(handle: &OwnedFd) -> bool {
@@ -79,13 +110,23 @@ mod linux {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{find, is_gone, output, signal};
+use linux::begin;
+#[cfg(target_os = "linux")]
+pub(super) use linux::{find, is_first, is_gone, output, signal};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
-    use super::{Output, OwnedFd, Pid, Signal, io};
+    use super::{Environment, Output, OwnedFd, Pid, Signal, io};
 
-    pub(in crate::simple) fn find(_: &[String], _: &[String]) -> Option<(Pid, OwnedFd)> {
+    pub(in crate::simple) fn find(_: impl Fn(&Environment) -> bool) -> Vec<(Pid, OwnedFd)> {
+        Vec::new()
+    }
+
+    pub(in crate::simple) fn is_first(_: Pid) -> bool {
+        false
+    }
+
+    pub(super) fn begin(_: Pid) -> Option<u64> {
         None
     }
 
@@ -103,4 +144,6 @@ mod elsewhere {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{find, is_gone, output, signal};
+use elsewhere::begin;
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::{find, is_first, is_gone, output, signal};

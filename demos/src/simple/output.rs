@@ -7,8 +7,11 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::console::{FAINT, say};
 
-/// Behind so much, what has been read is given back to the disk.
-const KEEP: u64 = 1 << 20;
+/// How much is passed on at a time. Others want to get on as well.
+const PART: u64 = 1 << 16;
+
+/// Who is so far behind goes on near the end: nobody could read that much, and the disk is not for it.
+const BEHIND: u64 = 1 << 20;
 
 /// A line that is longer is broken.
 const LINE: usize = 1 << 13;
@@ -17,10 +20,8 @@ const LINE: usize = 1 << 13;
 pub(super) struct Output {
     label: String,
     file: File,
-    /// Up to where it has been read.
+    /// Up to where it has been read; the disk has no more than what comes behind it.
     at: u64,
-    /// Up to where it has been given back.
-    freed: u64,
     line: Vec<u8>,
 }
 
@@ -35,13 +36,42 @@ impl Output {
 
     /// Of a file that is printed into, from here on.
     pub(super) fn of(label: String, file: File, at: u64) -> Self {
-        Self { label, file, at, freed: at, line: Vec::new() }
+        Self { label, file, at, line: Vec::new() }
     }
 
-    /// Passes on what is new.
+    /// Passes on what is new, but not too much at a time.
     pub(super) fn copy(&mut self) {
+        let end = self.end();
+        self.pass(end.min(self.at + PART));
+    }
+
+    /// Passes on what is left.
+    pub(super) fn finish(&mut self) {
+        let end = self.end();
+        self.pass(end);
+        if !self.line.is_empty() {
+            self.flush();
+        }
+    }
+
+    /// The present end, not too far away.
+    fn end(&mut self) -> u64 {
+        let end = self.file.metadata().map_or(self.at, |data| data.len());
+        if end.saturating_sub(self.at) > BEHIND {
+            let next = end - PART;
+            self.flush();
+            self.line = format!("… {} bytes are left out: too much at once", next - self.at).into_bytes();
+            self.flush();
+            self.at = next;
+        }
+        end
+    }
+
+    fn pass(&mut self, end: u64) {
         let mut part = [0; 4096];
-        while let Ok(read @ 1..) = self.file.read_at(&mut part, self.at) {
+        let begin = self.at;
+        while self.at < end {
+            let Ok(read @ 1..) = self.file.read_at(&mut part, self.at) else { break };
             self.at += read as u64;
             for byte in &part[..read] {
                 match byte {
@@ -53,17 +83,8 @@ impl Output {
                 }
             }
         }
-        if self.at - self.freed >= KEEP {
+        if self.at > begin {
             free(&self.file, self.at);
-            self.freed = self.at;
-        }
-    }
-
-    /// Passes on what is left.
-    pub(super) fn finish(&mut self) {
-        self.copy();
-        if !self.line.is_empty() {
-            self.flush();
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group},
+};
 use tokio::{process::Command, sync::watch, time};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
-    /// By which an orphan is signalled; its number could be somebody else's by then.
+    /// By which the end of an orphan is seen; its number could be somebody else's by then.
     orphan: Option<Arc<OwnedFd>>,
     /// How it ended.
     end: watch::Receiver<Option<String>>,
@@ -55,6 +58,11 @@ impl Process {
                     () = time::sleep(LOOK) => output.copy(),
                 }
             };
+            // Who ends well may have left a server behind on purpose; otherwise its children would be in the way. As
+            // long as there is one of them, nobody else has their number.
+            if !status.as_ref().is_ok_and(ExitStatus::success) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
             output.finish();
             let reason = status.map_or_else(|error| format!("was lost: {error}"), reason);
             over.send_replace(Some(reason.clone()));
@@ -63,15 +71,12 @@ impl Process {
         Ok(Self { pid, orphan: None, end, _attendant: AbortOnDropHandle::new(attendant) })
     }
 
-    /// Adopts what a supervisor before us started with this command, if there is such a process: one that has these
-    /// variables in its environment, each as `NAME=value`.
+    /// Adopts a process that a supervisor before us has started.
     pub(super) fn adopt(
-        words: &[String],
-        marks: &[String],
+        (pid, handle): (Pid, OwnedFd),
         label: String,
         ended: impl FnOnce(String) + Send + 'static,
-    ) -> Option<Self> {
-        let (pid, handle) = orphan::find(words, marks)?;
+    ) -> Self {
         let handle = Arc::new(handle);
         let (over, end) = watch::channel(None);
         let watched = handle.clone();
@@ -86,7 +91,7 @@ impl Process {
             over.send_replace(Some(reason.clone()));
             ended(reason);
         });
-        Some(Self { pid, orphan: Some(handle), end, _attendant: AbortOnDropHandle::new(attendant) })
+        Self { pid, orphan: Some(handle), end, _attendant: AbortOnDropHandle::new(attendant) }
     }
 
     pub(super) fn pid(&self) -> i32 {
@@ -97,17 +102,21 @@ impl Process {
         self.end.borrow().is_none()
     }
 
-    /// Signals it, if it is alive.
+    /// Signals it, if it is alive, and those that it has started, which are in its group.
     pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         if !self.is_alive() {
             return Ok(());
         }
         let sent = match &self.orphan {
-            Some(handle) => orphan::signal(handle, signal),
-            // Ours until it has been waited for, which is when it is no longer alive.
-            None => rustix::process::kill_process(self.pid, signal),
+            Some(handle) if orphan::is_gone(handle) => Ok(()),
+            // Its number is its own, and that of its group, until it has been waited for.
+            _ => kill_process_group(self.pid, signal),
         };
-        sent.with_context(|| format!("cannot signal process {}", self.pid()))
+        match sent {
+            // It has ended a moment ago.
+            Err(Errno::SRCH) => Ok(()),
+            sent => sent.with_context(|| format!("cannot signal process {}", self.pid())),
+        }
     }
 
     /// Waits for its end.

@@ -51,6 +51,7 @@ impl Supervisor {
             registry: registry.clone(),
             backend: common.backend.text().map(str::to_owned),
             pace: common.pace,
+            stop_limit: common.pace.stop_limit / config.depth(),
             ttl: common.ttl,
             label: format!("process {}", std::process::id()),
             leaving: CancellationToken::new(),

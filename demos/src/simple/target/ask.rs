@@ -37,7 +37,9 @@ impl Target {
                 looked = false;
             } else if !looked && *self.leads.borrow() {
                 looked = true;
-                self.adopt();
+                if !self.adopt().await && !self.has_process() {
+                    tracing::info!("{} answers, but is no process of ours", self.address);
+                }
             }
             self.tell(instance, answer);
             let state = standing.borrow_and_update().state;

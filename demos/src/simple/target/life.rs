@@ -2,23 +2,31 @@
 
 use std::{
     env,
+    os::fd::OwnedFd,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures_util::future::join_all;
-use rustix::process::Signal as Posix;
-use tokio::time;
+use rustix::process::{Pid, Signal as Posix};
+use tokio::{
+    task,
+    time::{self, Instant},
+};
 
 use super::{BREATH, Context, Target};
 use crate::simple::{
     config::SIMPLE,
     machine::{Signal, State},
+    orphan,
     process::Process,
 };
 
 /// The variable that tells a process which target it was started for.
-const MARK: &str = "SIMPLE_TARGET";
+const TARGET: &str = "SIMPLE_TARGET";
+
+/// The variable that tells a process which targets are above it, the top one first.
+const ABOVE: &str = "SIMPLE_ABOVE";
 
 /// The variable that tells a process which registry to use.
 const BACKEND: &str = "DISCOVERY_BACKEND";
@@ -26,21 +34,31 @@ const BACKEND: &str = "DISCOVERY_BACKEND";
 /// How much of a command is logged.
 const LINE: usize = 100;
 
+/// Which processes belong to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kin {
+    /// Its process, and what that has started.
+    Own,
+    /// And all that is below it.
+    Branch,
+}
+
 impl Target {
     /// Starts it, if that is for us to do and its time has come.
     pub(in crate::simple) async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
         if let Some(obstacle) = self.obstacle() {
             anyhow::bail!("{obstacle}");
         }
-        if self.adopt() {
+        if self.adopt().await {
             return Ok(());
         }
-        // One that hangs would keep the port.
+        // One that hangs would keep the port, and so would what it has started.
         let before = self.process().take().filter(Process::is_alive);
         if let Some(process) = before {
             process.signal(Posix::KILL)?;
             process.ended().await;
         }
+        finish(&self.kin(Kin::Own).await, Instant::now()).await;
         let words = self.words();
         tracing::info!("{}: starting {}", self.address, clip(&words.join(" ")));
         let started = Process::start(&words, &self.environment(), self.address.short(), self.ended());
@@ -82,47 +100,93 @@ impl Target {
 
     /// Ends it in order: it is asked, then it is made to.
     pub(in crate::simple) async fn stop(self: &Arc<Self>) {
+        let leads = *self.leads.borrow();
         // It may be that nobody has looked for it yet.
-        if *self.leads.borrow() {
-            self.adopt();
+        if leads {
+            self.adopt().await;
         }
-        let ended = {
-            let process = self.process();
-            let Some(process) = process.as_ref().filter(|process| process.is_alive()) else { return };
-            if let Err(error) = process.signal(Posix::TERM) {
-                tracing::warn!("{}: {error:#}", self.address);
+        let limit = self.context.stop_limit;
+        let is_there = matches!(self.state(), State::Running | State::Pending | State::Error);
+        if let Some(ended) = self.terminate() {
+            if time::timeout(limit, ended).await.is_err() {
+                tracing::warn!("{} has not ended within {limit:?}; killing it", self.address);
+                self.finish().await;
             }
-            process.ended()
-        };
-        let limit = self.context.pace.stop_limit;
-        if time::timeout(limit, ended).await.is_err() {
-            tracing::warn!("{} has not ended within {limit:?}; killing it", self.address);
-            if let Err(error) = self.crush() {
-                tracing::warn!("{}: {error:#}", self.address);
+        } else if leads && is_there {
+            tracing::warn!("{} is left running: it is no process of ours", self.address);
+        }
+        if leads {
+            let left = self.kin(Kin::Branch).await;
+            if !left.is_empty() {
+                tracing::info!("{}: ending what it has left behind, {} processes", self.address, left.len());
             }
-            let ended = self.process().as_ref().map(Process::ended);
-            if let Some(ended) = ended {
-                ended.await;
-            }
+            finish(&left, Instant::now() + limit / 3).await;
+        }
+    }
+
+    /// Asks its process to end, if there is one; returns what waits for that.
+    fn terminate(&self) -> Option<impl Future<Output = ()> + use<>> {
+        let process = self.process();
+        let process = process.as_ref().filter(|process| process.is_alive())?;
+        if let Err(error) = process.signal(Posix::TERM) {
+            tracing::warn!("{}: {error:#}", self.address);
+        }
+        Some(process.ended())
+    }
+
+    /// Kills its process, and waits for its end.
+    async fn finish(&self) {
+        if let Err(error) = self.crush() {
+            tracing::warn!("{}: {error:#}", self.address);
+        }
+        let ended = self.process().as_ref().map(Process::ended);
+        if let Some(ended) = ended {
+            ended.await;
         }
     }
 
     /// Takes over its process from a supervisor that is gone, if we have none.
-    pub(super) fn adopt(self: &Arc<Self>) -> bool {
+    pub(super) async fn adopt(self: &Arc<Self>) -> bool {
+        if self.has_process() {
+            return false;
+        }
+        let kin = self.kin(Kin::Own).await;
+        let Some(orphan) = kin.into_iter().find(|(pid, _)| orphan::is_first(*pid)) else { return false };
         let mut process = self.process();
+        // It may have been started in the meantime.
         if process.as_ref().is_some_and(Process::is_alive) {
             return false;
         }
-        let Some(orphan) = Process::adopt(&self.words(), &self.marks(), self.address.short(), self.ended())
-        else {
-            return false;
-        };
+        let orphan = Process::adopt(orphan, self.address.short(), self.ended());
         tracing::info!("{}: adopted process {}", self.address, orphan.pid());
         *process = Some(orphan);
         drop(process);
         let mut known = self.known();
         known.starts = known.starts.max(1);
         true
+    }
+
+    pub(super) fn has_process(&self) -> bool {
+        self.process().as_ref().is_some_and(Process::is_alive)
+    }
+
+    /// Processes of its own, or of its whole branch, that nobody else looks after.
+    async fn kin(&self, which: Kin) -> Vec<(Pid, OwnedFd)> {
+        let address = self.address.to_string();
+        let target = format!("{TARGET}={address}");
+        // There may be a target of this name in another registry.
+        let backend = self.context.backend.as_ref().map(|backend| format!("{BACKEND}={backend}"));
+        let find = move || {
+            orphan::find(|env| {
+                let is_below = || {
+                    let mut above = env.iter().filter_map(|word| word.strip_prefix(ABOVE)?.strip_prefix('='));
+                    above.any(|above| above.split(' ').any(|above| above == address))
+                };
+                let is_kin = env.contains(&target) || (which == Kin::Branch && is_below());
+                is_kin && backend.as_ref().is_none_or(|backend| env.contains(backend))
+            })
+        };
+        task::spawn_blocking(find).await.unwrap_or_default()
     }
 
     /// What is to be done at the end of its process.
@@ -157,25 +221,18 @@ impl Target {
         }
     }
 
-    /// By which its process is known: there may be a target of this name in another registry.
-    fn marks(&self) -> Vec<String> {
-        let identity = |(name, value): (&str, Option<String>)| match name {
-            MARK | BACKEND => value.map(|value| format!("{name}={value}")),
-            _ => None,
-        };
-        self.environment().into_iter().filter_map(identity).collect()
-    }
-
     /// What its process is told, for the case that it is one like us.
     fn environment(&self) -> Vec<(&'static str, Option<String>)> {
-        let Context { pace, ttl, backend, .. } = &*self.context;
+        let Context { pace, stop_limit, ttl, backend, .. } = &*self.context;
         let go = |time: Duration| Some(format!("{}us", time.as_micros()));
         let mut all = vec![
-            (MARK, Some(self.address.to_string())),
+            (orphan::SUPERVISOR, Some(orphan::ourselves())),
+            (TARGET, Some(self.address.to_string())),
+            (ABOVE, above()),
             ("SIMPLE_NAME", self.address.service().map(ToString::to_string)),
             ("SIMPLE_START_DELAY", go(pace.start_delay)),
             ("SIMPLE_POLL_INTERVAL", go(pace.poll_interval)),
-            ("SIMPLE_STOP_LIMIT", go((pace.stop_limit * 2 / 3).max(BREATH))),
+            ("SIMPLE_STOP_LIMIT", go((*stop_limit * 2 / 3).max(BREATH))),
             ("SIMPLE_STARTS", Some(pace.starts.to_string())),
             ("SIMPLE_TTL", Some(format!("{}ms", ttl.as_millis()))),
         ];
@@ -183,6 +240,32 @@ impl Target {
             all.push((BACKEND, Some(backend.clone())));
         }
         all
+    }
+}
+
+/// Those above our targets: us, if we are a target, and those above us.
+fn above() -> Option<String> {
+    let [above, target] = [ABOVE, TARGET].map(|name| env::var(name).ok());
+    let all: Vec<_> = above.into_iter().chain(target).collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
+/// Asks processes to end, and kills those that live at the deadline.
+async fn finish(processes: &[(Pid, OwnedFd)], deadline: Instant) {
+    let signal = |signal| {
+        for (_, handle) in processes {
+            // What has ended need not be told.
+            let _ = orphan::signal(handle, signal);
+        }
+    };
+    let all_gone = || processes.iter().all(|(_, handle)| orphan::is_gone(handle));
+    signal(Posix::TERM);
+    while !all_gone() && Instant::now() < deadline {
+        time::sleep(BREATH).await;
+    }
+    signal(Posix::KILL);
+    while !all_gone() {
+        time::sleep(BREATH).await;
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Context {
     /// For the processes that are started.
     pub(super) backend: Option<String>,
     pub(super) pace: Pace,
+    /// How long each target may take to end.
+    pub(super) stop_limit: Duration,
     pub(super) ttl: Duration,
     /// As whom we stand for election.
     pub(super) label: String,

@@ -1,13 +1,16 @@
 //! One supervisor and its targets: how they are started, watched and brought to an end.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use discovery_testbed::Port;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
     eventually,
-    simple::server::{Config, Server, leaf, lives, pid, signal, until_gone},
+    simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
 };
 
 /// A server that looks after one leaf.
@@ -162,4 +165,101 @@ async fn a_kill_leaves_the_targets_alone_unless_the_tree_is_meant() {
     server.get("kill?tree=true").await;
     assert!(server.0.ended().await.success());
     assert!(!lives(orphan));
+}
+
+#[tokio::test]
+async fn who_prints_without_end_holds_nobody_up() {
+    let loud = "http://127.0.0.1:1";
+    let config = Config::new(&json!({ loud: ["yes", "on and on"] }));
+    let server = config.serve(&[]).await;
+    let pid = pid(&server.until(loud, "PROVISIONING").await);
+    eventually("some is left out", async || server.0.out().contains("bytes are left out")).await;
+    assert_eq!(server.get("").await.status, 503);
+    server.ends_with(&[pid]).await;
+}
+
+/// A leaf that is not the process that was started, but a child of that one.
+fn behind_a_script(port: &Port) -> (String, TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    let program = env!("CARGO_BIN_EXE_demos");
+    let text = format!("#!/bin/sh\n{program} simple - :{}; true\n", port.number());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    (leaf(port).0, dir, script.to_str().unwrap().to_owned())
+}
+
+/// The only child of a process.
+fn child(pid: i64) -> i64 {
+    // Each thread has those that it has started.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    children.collect::<String>().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn whatever_a_target_has_started_ends_with_it() {
+    let port = Port::reserve().unwrap();
+    let (target, _dir, script) = behind_a_script(&port);
+    let config = Config::new(&json!({ &target: [script] }));
+    let server = config.serve(&[]).await;
+    let shell = pid(&server.until(&target, "RUNNING").await);
+    let leaf = child(shell);
+    // The shell alone: what it has started keeps the port.
+    signal(shell, Signal::KILL);
+    eventually("there is another one", async || {
+        let report = server.target(&target).await;
+        report["state"] == "RUNNING" && report["pid"].is_i64() && report["pid"] != shell
+    })
+    .await;
+    until_gone(leaf).await;
+    let second = pid(&server.target(&target).await);
+    server.ends_with(&[second, child(second)]).await;
+}
+
+#[tokio::test]
+async fn orphans_are_adopted_whatever_they_call_themselves() {
+    let port = Port::reserve().unwrap();
+    let (target, _dir, script) = behind_a_script(&port);
+    let config = Config::new(&json!({ &target: [script] }));
+    let mut server = config.serve(&[]).await;
+    let orphan = pid(&server.until(&target, "RUNNING").await);
+    let leaf = child(orphan);
+    server.0.signal(Signal::KILL);
+    server.0.ended().await;
+    let server = config.serve(&[]).await;
+    eventually("the next one has it", async || server.target(&target).await["pid"] == orphan).await;
+    server.ends_with(&[orphan, leaf]).await;
+}
+
+#[tokio::test]
+async fn the_targets_of_a_dead_server_end_with_the_tree() {
+    let [port, below] = [Port::reserve().unwrap(), Port::reserve().unwrap()];
+    let (leaf_target, leaf_command) = leaf(&below);
+    let below = json!({ &leaf_target: leaf_command }).to_string();
+    let target = leaf(&port).0;
+    let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
+    // It takes a while until there is another one.
+    let server = config.serve_at(&["--start-delay", "2s"], &[]).await;
+    let middle = pid(&server.until(&target, "RUNNING").await);
+    let leaf = child(middle);
+    signal(middle, Signal::KILL);
+    until_gone(middle).await;
+    assert!(lives(leaf));
+    server.ends_with(&[middle, leaf]).await;
+}
+
+#[tokio::test]
+async fn who_is_no_process_of_ours_is_left_alone() {
+    let port = Port::reserve().unwrap();
+    let (target, command) = leaf(&port);
+    let stranger = Server::start(&["-", &format!(":{}", port.number())]).await;
+    let config = Config::new(&json!({ &target: command }));
+    let server = config.serve(&[]).await;
+    let report = server.until(&target, "RUNNING").await;
+    assert!(report["pid"].is_null(), "{report}");
+    eventually("it is told", async || server.0.log().contains("is no process of ours")).await;
+    let log = server.ends_with(&[]).await;
+    assert!(log.contains("is left running"), "{log}");
+    assert_eq!(stranger.get("").await.status, 200);
 }

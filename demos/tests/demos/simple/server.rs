@@ -124,13 +124,14 @@ impl Server {
         all
     }
 
-    /// Ends it in order, and looks whether it took all of these with it.
-    pub(crate) async fn ends_with(mut self, pids: &[i64]) {
+    /// Ends it in order, and looks whether it took all of these with it. Returns its log.
+    pub(crate) async fn ends_with(mut self, pids: &[i64]) -> String {
         self.0.signal(Signal::TERM);
         assert!(self.0.ended().await.success(), "{}", self.0.log());
         for pid in pids {
             assert!(!lives(*pid), "process {pid} is left over: {}{}", self.0.out(), self.0.log());
         }
+        self.0.log()
     }
 }
 
