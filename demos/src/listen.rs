@@ -98,6 +98,11 @@ fn interfaces(any: IpAddr) -> Vec<String> {
     hosts.iter().map(IpAddr::to_string).collect()
 }
 
+/// The name of this machine, or container.
+pub(crate) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn parse_host(text: &str) -> discovery::Result<String> {
     // What an endpoint takes, decided where all of them are.
     Endpoint::new(HTTP, text, 1).map(|endpoint| endpoint.host().to_owned())

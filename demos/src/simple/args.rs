@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Subcommand;
+use clap::{Subcommand, builder::BoolishValueParser};
 use discovery::ServiceName;
 
 use super::{fsm::Format, machine::Limits};
@@ -50,6 +50,14 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     pub(super) common: Common,
+
+    /// Leaves when the supervisor that has started it is gone
+    #[arg(long, hide = true, env = "SIMPLE_TETHERED", value_parser = BoolishValueParser::new())]
+    pub(super) tethered: bool,
+
+    /// Whether the targets are to be tethered
+    #[arg(skip)]
+    pub(super) tethers: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context;
 use discovery::ServiceName;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 
 /// Instead of a file: nothing is looked after.
 const NOTHING: &str = "-";
@@ -34,8 +37,8 @@ impl Address {
         }
         let url = reqwest::Url::parse(text).with_context(|| format!("{text:?} is no URL"))?;
         anyhow::ensure!(
-            url.scheme() == "http" && url.has_host(),
-            "{text}: only http://host:port is supported"
+            url.scheme() == "http" && url.has_host() && url.query().is_none() && url.fragment().is_none(),
+            "{text}: only http://host:port/path is supported"
         );
         Ok(Self::Url(text.trim_end_matches('/').to_owned()))
     }
@@ -112,7 +115,7 @@ impl Config {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let entries: BTreeMap<String, Entry> = serde_json::from_str(text).context(
+        let Entries(entries) = serde_json::from_str(text).context(
             "each target takes a command, as text or as a list of words, \
              or {\"command\": …, \"after\": [targets]}",
         )?;
@@ -159,6 +162,33 @@ fn places(name: &str) -> Vec<PathBuf> {
     let mut places: Vec<_> = [Some(Path::new(name).to_owned()), beside, here].into_iter().flatten().collect();
     places.dedup();
     places
+}
+
+/// A map as it is in the file: what is there twice is there twice.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
 }
 
 #[derive(Deserialize)]
@@ -238,7 +268,9 @@ mod tests {
             (r#"{"http://a:1": " "}"#, "the command is empty"),
             (r#"{"https://a:1": "x"}"#, "only http://"),
             (r#"{"a_b": "x"}"#, "neither a URL nor a service name"),
+            (r#"{"http://a:1/?x=1": "x"}"#, "only http://"),
             (r#"{"http://a:1": "x", "http://a:1/": "x"}"#, "twice"),
+            (r#"{"http://a:1": "x", "http://a:1": "y"}"#, "twice"),
             (r#"{"a": {"command": "x", "after": ["b"]}}"#, "b, which is no target"),
             (
                 r#"{"a": {"command": "x", "after": ["b"]}, "b": {"command": "x", "after": ["a"]}, "c": "x"}"#,

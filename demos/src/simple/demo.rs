@@ -12,7 +12,7 @@ use super::{
     serve,
 };
 use crate::{
-    backend::Registry,
+    backend::{Registry, usage},
     console::{BOLD, FAINT, say},
 };
 
@@ -37,6 +37,11 @@ pub(super) async fn run(
         (false, true) => Way::Free,
         (false, false) => Way::Fixed,
     };
+    if let (Way::Fixed, true) = (way, ports().any(|taken| taken == port)) {
+        return Err(usage(format!(
+            "--port: {port} is that of a server below; choose another, or --free-ports"
+        )));
+    }
     let config = Some(config(way)?);
     say(format_args!(
         "\n  {BOLD}Simple{BOLD:#}  {FAINT}eleven servers, three levels, on {registry}{FAINT:#}"
@@ -45,8 +50,15 @@ pub(super) async fn run(
         "  {FAINT}Kill one on the page, or by its process: the one above starts it again. Ctrl-C ends all.{FAINT:#}\n"
     ));
     let listen = Listen { addr: None, port };
-    let args = ServeArgs { config, listen: Some(listen), name: None, common };
+    // The next one would have other ports, and could not adopt those below.
+    let tethers = matches!(way, Way::Free);
+    let args = ServeArgs { config, listen: Some(listen), name: None, common, tethered: false, tethers };
     serve(args, registry, leaving).await
+}
+
+/// The ports of all below the top.
+fn ports() -> impl Iterator<Item = u16> {
+    TREE.iter().flat_map(|(middle, leaves)| std::iter::once(*middle).chain(leaves.iter().copied()))
 }
 
 /// How those above find those below.

@@ -14,12 +14,12 @@ mod supervisor;
 mod target;
 mod tree;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use discovery::Instance;
+use discovery::{Endpoint, Instance};
 use tokio::time;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub(crate) use self::args::Args;
 use self::{
@@ -39,6 +39,9 @@ use crate::{
 
 /// The tree is `/simple`.
 const SIMPLE: Sample = Sample { command: "simple demo", root: "simple" };
+
+/// How often who is tethered looks for its supervisor.
+const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;
@@ -72,11 +75,13 @@ fn config(args: &ServeArgs) -> anyhow::Result<Config> {
 /// One server, until `leaving`, or until it is told to end.
 async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken) -> anyhow::Result<()> {
     let config = config(&args)?;
-    let ServeArgs { listen, name, common, .. } = args;
+    let urls: Vec<_> = config.targets.iter().map(|(address, _)| address.to_string()).collect();
+    let supervisor = Supervisor::new(config, registry, &args)?;
+    let ServeArgs { listen, name, common, tethered, .. } = args;
     let listen = listen.context("LISTEN_PORT is missing")?;
-    let Common { door, pace, ttl, .. } = common.clone();
-    tracing::info!("looking after {} targets, in {:?}", config.targets.len(), pace.start_delay);
-    let supervisor = Supervisor::new(config, registry, &common)?;
+    let Common { door, pace, ttl, .. } = common;
+    let _tether = tethered.then(|| AbortOnDropHandle::new(tokio::spawn(follow_supervisor(leaving.clone()))));
+    tracing::info!("looking after {} targets, in {:?}", urls.len(), pace.start_delay);
     supervisor.stand();
     tokio::select! {
         () = time::sleep(pace.start_delay) => {}
@@ -91,6 +96,9 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
         None => door,
     };
     let door = door.open(listen.port).await?;
+    if let Some(url) = urls.iter().find(|url| door.endpoints.iter().any(|here| is_at(url, here))) {
+        anyhow::bail!("{url} is a target, and where this server listens itself; choose another LISTEN_PORT");
+    }
     let label = name.as_ref().map_or_else(|| format!("port {}", door.port()), ToString::to_string);
     say(format_args!("  {BOLD}{label}{BOLD:#}  {}  {FAINT}on {registry}{FAINT:#}", door.url()));
     let presence = match name {
@@ -109,6 +117,25 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
         Some(view) => contact::told_during(registry, view, life).await,
         None => life.await,
     }
+}
+
+/// Leaves when the supervisor that has started us is gone.
+async fn follow_supervisor(leaving: CancellationToken) {
+    while !orphan::are_we_alone() {
+        time::sleep(LOOK).await;
+    }
+    tracing::info!("the supervisor is gone, and nobody will come after it");
+    leaving.cancel();
+}
+
+/// Whether a URL is where an endpoint of this machine is.
+fn is_at(url: &str, here: &Endpoint) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback =
+        |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_here = host == here.host() || is_loopback(host);
+    is_here && url.port_or_known_default() == Some(here.port())
 }
 
 /// From listening to the end.

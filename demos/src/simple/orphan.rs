@@ -26,7 +26,7 @@ pub(super) fn ourselves() -> String {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{fs, path::PathBuf};
+    use std::{env, fs, path::PathBuf};
 
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
@@ -74,6 +74,11 @@ mod linux {
         pid.and_then(self::begin).is_none_or(|now| now.to_string() != begin)
     }
 
+    /// Whether we are an orphan ourselves.
+    pub(in crate::simple) fn are_we_alone() -> bool {
+        env::var(SUPERVISOR).is_ok_and(|supervisor| is_over(&supervisor))
+    }
+
     /// When a process that lives has begun, in ticks since the machine has.
     pub(super) fn begin(pid: Pid) -> Option<u64> {
         let stat = fs::read_to_string(of(pid, "stat")).ok()?;
@@ -112,7 +117,7 @@ mod linux {
 #[cfg(target_os = "linux")]
 use linux::begin;
 #[cfg(target_os = "linux")]
-pub(super) use linux::{find, is_first, is_gone, output, signal};
+pub(super) use linux::{are_we_alone, find, is_first, is_gone, output, signal};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
@@ -123,6 +128,10 @@ mod elsewhere {
     }
 
     pub(in crate::simple) fn is_first(_: Pid) -> bool {
+        false
+    }
+
+    pub(in crate::simple) fn are_we_alone() -> bool {
         false
     }
 
@@ -146,4 +155,4 @@ mod elsewhere {
 #[cfg(not(target_os = "linux"))]
 use elsewhere::begin;
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{find, is_first, is_gone, output, signal};
+pub(super) use elsewhere::{are_we_alone, find, is_first, is_gone, output, signal};

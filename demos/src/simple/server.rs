@@ -27,6 +27,8 @@ use crate::web;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) supervisor: Supervisor,
+    /// Which one it is among all that ask each other.
+    pub(super) id: String,
     /// What `/` answers with instead; 0 for nothing.
     forced: AtomicU16,
     /// Where it listens, or the service that it is.
@@ -43,6 +45,7 @@ impl Server {
     pub(super) fn new(supervisor: Supervisor, label: String, leaving: CancellationToken) -> Self {
         Self {
             supervisor,
+            id: format!("{:016x}", fastrand::u64(..)),
             forced: AtomicU16::new(0),
             label,
             since: SystemTime::now(),

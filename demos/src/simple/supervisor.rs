@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    args::Common,
+    args::ServeArgs,
     config::{Address, Config},
     fsm::Clock,
     machine::{Machines, State, TICK, machine},
@@ -43,7 +43,8 @@ struct Work {
 
 impl Supervisor {
     /// Does nothing yet.
-    pub(super) fn new(config: Config, registry: &Registry, common: &Common) -> anyhow::Result<Self> {
+    pub(super) fn new(config: Config, registry: &Registry, args: &ServeArgs) -> anyhow::Result<Self> {
+        let ServeArgs { common, tethers, .. } = args;
         // A question each time: who answers on an old connection may not take a new one.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let context = Arc::new(Context {
@@ -53,6 +54,7 @@ impl Supervisor {
             pace: common.pace,
             stop_limit: common.pace.stop_limit / config.depth(),
             ttl: common.ttl,
+            tethers: *tethers,
             label: format!("process {}", std::process::id()),
             leaving: CancellationToken::new(),
             bell: watch::Sender::new(()),
@@ -95,9 +97,10 @@ impl Supervisor {
         }
     }
 
-    /// Whether all targets run.
+    /// Whether all targets run, and are to run.
     pub(super) fn is_well(&self) -> bool {
-        self.targets.iter().all(|target| target.state() == State::Running)
+        !self.context.leaving.is_cancelled()
+            && self.targets.iter().all(|target| target.state() == State::Running)
     }
 
     /// How all targets are, sorted by address.

@@ -4,8 +4,11 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, StatusCode, header::ACCEPT},
+    extract::{Query, State},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response, Sse, sse},
 };
 use futures_util::{StreamExt, future::join_all, stream};
@@ -21,22 +24,49 @@ use super::{
 /// How often it is looked whether something has changed below; what changes here is told at once.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long those below may take to answer.
+/// How long those below may take to answer, at most.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// Who has less time than that asks nobody below.
+const HURRY: Duration = Duration::from_millis(50);
+
+/// More than the tree below any server.
+const TREE_MAX: usize = 1 << 20;
 
 /// How often a connection that has nothing to say proves that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// What a server says to those below when it asks them.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// How long it waits, in milliseconds.
+    within: Option<u64>,
+    /// Who asks already, from the top on: a circle has to end.
+    #[serde(default)]
+    via: String,
+}
+
+impl Asked {
+    /// What is left for those below, so that the answer is in time however slow they are.
+    fn left(&self) -> Duration {
+        self.within.map_or(ANSWER, |within| ANSWER.min(Duration::from_millis(within)) * 3 / 4)
+    }
+}
+
 /// The tree as it is, or, as server-sent events, whenever it changes.
-pub(super) async fn tree(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+pub(super) async fn tree(
+    State(server): State<Arc<Server>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
     if !accepts(&headers, "text/event-stream") {
-        return Json(picture(&server).await).into_response();
+        return Json(picture(&server, &asked).await).into_response();
     }
     let bell = server.supervisor.bell();
     let closing = server.closing.clone();
     let pictures = stream::unfold((server, bell, None), |(server, mut bell, told)| async move {
         loop {
-            let now = picture(&server).await;
+            let now = picture(&server, &Asked::default()).await;
             if told.as_ref() != Some(&now) {
                 let event = sse::Event::default().data(now.to_string());
                 return Some((Ok::<_, Infallible>(event), (server, bell, Some(now))));
@@ -49,9 +79,9 @@ pub(super) async fn tree(State(server): State<Arc<Server>>, headers: HeaderMap) 
     Sse::new(pictures).keep_alive(sse::KeepAlive::new().interval(HEARTBEAT)).into_response()
 }
 
-async fn picture(server: &Server) -> Value {
+async fn picture(server: &Server, asked: &Asked) -> Value {
     let targets = server.supervisor.sorted();
-    let below = join_all(targets.iter().map(|target| below(server, target))).await;
+    let below = join_all(targets.iter().map(|target| below(server, target, asked))).await;
     let targets: Vec<_> = targets
         .iter()
         .zip(below)
@@ -73,19 +103,39 @@ async fn picture(server: &Server) -> Value {
 }
 
 /// What a target says of itself, if it is one like us.
-async fn below(server: &Server, target: &Target) -> Option<Value> {
+async fn below(server: &Server, target: &Target, asked: &Asked) -> Option<Value> {
     use super::machine::State;
-    if !matches!(target.state(), State::Running | State::Pending | State::Error) {
+    let (within, is_again) = (asked.left(), asked.via.split('.').any(|id| id == server.id));
+    if is_again || within < HURRY || !matches!(target.state(), State::Running | State::Pending | State::Error)
+    {
         return None;
     }
+    let via = if asked.via.is_empty() { server.id.clone() } else { format!("{}.{}", asked.via, server.id) };
     // The first is the only one, unless another one has just died.
     for url in target.urls() {
-        let asked = server.supervisor.http().get(format!("{url}/tree")).header(ACCEPT, "application/json");
-        let Ok(response) = asked.timeout(ANSWER).send().await else { continue };
-        let bytes = response.bytes().await.ok()?;
-        return serde_json::from_slice(&bytes).ok().filter(|answer: &Value| answer["targets"].is_array());
+        let url = format!("{url}/tree?within={}&via={via}", within.as_millis());
+        let asked = server.supervisor.http().get(url).header(ACCEPT, "application/json");
+        let Ok(response) = asked.timeout(within).send().await else { continue };
+        let tree: Value = serde_json::from_slice(&read(response).await?).ok()?;
+        return tree["targets"].is_array().then_some(tree);
     }
     None
+}
+
+/// The body of an answer that may be a tree.
+async fn read(mut response: reqwest::Response) -> Option<Vec<u8>> {
+    let kind = response.headers().get(CONTENT_TYPE)?;
+    if kind.as_bytes() != b"application/json" {
+        return None;
+    }
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.ok()? {
+        body.extend_from_slice(&part);
+        if body.len() > TREE_MAX {
+            return None;
+        }
+    }
+    Some(body)
 }
 
 /// What can be done to a server of the tree.

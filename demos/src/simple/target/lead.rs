@@ -1,15 +1,20 @@
 //! Being the one who looks after a target.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use data_encoding::HEXLOWER;
 use discovery::ServiceName;
+use sha2::{Digest, Sha256};
 use tokio::time;
 
 use super::{Context, Target};
-use crate::simple::config::Address;
+use crate::{listen::hostname, simple::config::Address};
 
 /// How long to wait before standing for election again, behind a refusal.
 const NEXT_CAMPAIGN: Duration = Duration::from_secs(1);
+
+/// How many characters of a URL are left in its label.
+const READABLE: usize = 40;
 
 impl Target {
     /// Stands for election, again and again, and resigns at the end.
@@ -44,17 +49,49 @@ impl Target {
 
     /// Where its supervisors are elected.
     fn seat(&self) -> discovery::Result<ServiceName> {
-        let labels = match &self.address {
+        match &self.address {
             Address::Service(name) => {
-                ["simple", "service"].into_iter().chain(name.labels()).map(str::to_owned).collect()
+                ServiceName::from_labels(["simple", "service"].into_iter().chain(name.labels()))
             }
-            Address::Url(url) => {
-                let text = url.trim_start_matches("http://").to_ascii_lowercase();
-                let label: String =
-                    text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
-                vec!["simple".to_owned(), "url".to_owned(), label.trim_matches('-').to_owned()]
-            }
-        };
-        ServiceName::from_labels(labels)
+            Address::Url(url) => ServiceName::from_labels(["simple", "url", &label(url)]),
+        }
+    }
+}
+
+/// A URL as a label. What is on this machine only is something else on another one.
+fn label(url: &str) -> String {
+    let url = url.to_ascii_lowercase();
+    let host =
+        reqwest::Url::parse(&url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let is_here = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+    let machine = if is_here { hostname() } else { String::new() };
+    let hash = HEXLOWER.encode(&Sha256::digest(format!("{machine} {url}"))[..8]);
+    // For people, who look into the registry.
+    let text = url.trim_start_matches("http://").chars().take(READABLE);
+    let text: String = text.map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{}-{hash}", text.trim_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_url_has_a_label_of_its_own() {
+        let long = "http://cart-service-primary.production.eu-west-1.internal.example.com";
+        let labels = [
+            "http://a.b",
+            "http://a-b",
+            "http://[::1]:80/x",
+            &format!("{long}:8081"),
+            &format!("{long}:8082"),
+        ]
+        .map(label);
+        for (index, one) in labels.iter().enumerate() {
+            assert!(ServiceName::from_labels([one]).is_ok(), "{one}");
+            assert!(labels[..index].iter().all(|other| other != one), "{one}");
+        }
+        assert_eq!(label("http://a.b"), label("http://A.B"));
     }
 }

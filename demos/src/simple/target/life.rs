@@ -229,6 +229,7 @@ impl Target {
             (orphan::SUPERVISOR, Some(orphan::ourselves())),
             (TARGET, Some(self.address.to_string())),
             (ABOVE, above()),
+            ("SIMPLE_TETHERED", self.context.tethers.then(|| "1".into())),
             ("SIMPLE_NAME", self.address.service().map(ToString::to_string)),
             ("SIMPLE_START_DELAY", go(pace.start_delay)),
             ("SIMPLE_POLL_INTERVAL", go(pace.poll_interval)),

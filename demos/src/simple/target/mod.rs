@@ -39,6 +39,8 @@ pub(super) struct Context {
     /// How long each target may take to end.
     pub(super) stop_limit: Duration,
     pub(super) ttl: Duration,
+    /// Whether targets leave by themselves when we are gone: nobody could adopt them.
+    pub(super) tethers: bool,
     /// As whom we stand for election.
     pub(super) label: String,
     /// Once this is cancelled nothing is started any more.
@@ -132,12 +134,20 @@ impl Target {
 
     pub(super) fn report(&self) -> Report {
         let waits_for = (self.state() == State::Waiting).then(|| self.obstacle()).flatten();
-        let pid = self.process().as_ref().filter(|process| process.is_alive()).map(Process::pid);
+        let (state, pid) = match &*self.process() {
+            Some(process) if process.is_alive() => {
+                let state = if self.context.leaving.is_cancelled() { State::Stopping } else { self.state() };
+                (state, Some(process.pid()))
+            }
+            // Nobody asks any more.
+            Some(_) if self.context.leaving.is_cancelled() => (State::Down, None),
+            _ => (self.state(), None),
+        };
         let error = |(what, at): &(String, SystemTime)| Trouble { what: what.clone(), at: stamp(*at) };
         let known = self.known();
         Report {
             target: self.address.to_string(),
-            state: known.state.to_string(),
+            state: state.to_string(),
             since: stamp(known.since),
             last_error: known.error.as_ref().map(error),
             restarts: known.starts.saturating_sub(1),

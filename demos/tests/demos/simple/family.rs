@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
+    demo::run,
     eventually,
     simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
 };
@@ -262,4 +263,89 @@ async fn who_is_no_process_of_ours_is_left_alone() {
     let log = server.ends_with(&[]).await;
     assert!(log.contains("is left running"), "{log}");
     assert_eq!(stranger.get("").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_terminal_may_go() {
+    let (_config, mut server, target, _port) = pair(&[]).await;
+    let leaf = pid(&server.until(&target, "RUNNING").await);
+    server.0.signal(Signal::HUP);
+    assert!(server.0.ended().await.success());
+    assert!(!lives(leaf));
+}
+
+#[tokio::test]
+async fn who_is_about_to_end_says_so() {
+    let stubborn = "http://127.0.0.1:1";
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let config = Config::new(&json!({ stubborn: ["sh", "-c", script] }));
+    let mut server = config.serve(&["--stop-limit", "5s"]).await;
+    let pid = pid(&server.until(stubborn, "PROVISIONING").await);
+    server.0.says("1 | ready").await;
+    server.0.signal(Signal::TERM);
+    server.until(stubborn, "STOPPING").await;
+    assert_eq!(server.get("").await.status, 503);
+    signal(pid, Signal::KILL);
+    assert!(server.0.ended().await.success());
+}
+
+/// One for all who come after each other: those in the middle have to be done in time as well.
+#[tokio::test]
+async fn the_time_to_end_is_shared() {
+    let [first, second] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let command = ["sh", "-c", script];
+    let config = Config::new(&json!({ first: command, second: { "command": command, "after": [first] } }));
+    let mut server = config.serve(&["--stop-limit", "600ms"]).await;
+    server.until(first, "PROVISIONING").await;
+    server.0.says("1 | ready").await;
+    server.0.signal(Signal::TERM);
+    assert!(server.0.ended().await.success());
+    assert!(server.0.log().contains("has not ended within 300ms"), "{}", server.0.log());
+}
+
+#[tokio::test]
+async fn who_hangs_hides_nobody_else() {
+    let [port, below] = [Port::reserve().unwrap(), Port::reserve().unwrap()];
+    let (leaf_target, leaf_command) = leaf(&below);
+    let below = json!({ &leaf_target: leaf_command }).to_string();
+    let target = leaf(&port).0;
+    let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
+    let server = config.serve(&[]).await;
+    let middle = pid(&server.until(&target, "RUNNING").await);
+    signal(child(middle), Signal::STOP);
+    let tree = server.get("tree").await.json();
+    let seen = &tree["targets"][0]["below"]["targets"][0];
+    assert!(seen["target"] == *leaf_target && seen["below"].is_null(), "{tree}");
+}
+
+#[tokio::test]
+async fn a_circle_of_servers_has_an_end() {
+    let [one, other] = [Port::reserve().unwrap(), Port::reserve().unwrap()];
+    let at = |port: &Port| format!(":{}", port.number());
+    let of = |port: &Port| Config::new(&json!({ leaf(port).0: "true" }));
+    let (config, back) = (of(&other), of(&one));
+    let pace = ["--start-delay", "0"];
+    let first = Server::start(&[&[&*config.path(), &at(&one)], &pace[..]].concat()).await;
+    let _second = Server::start(&[&[&*back.path(), &at(&other)], &pace[..]].concat()).await;
+    let mut tree = json!(null);
+    eventually("each has the other one below", async || {
+        tree = first.get("tree").await.json();
+        tree["targets"][0]["below"]["targets"][0]["below"].is_object()
+    })
+    .await;
+    assert!(tree["targets"][0]["below"]["targets"][0]["below"]["targets"][0]["below"].is_null(), "{tree}");
+}
+
+#[tokio::test]
+async fn nobody_looks_after_itself() {
+    let port = Port::reserve().unwrap();
+    let config = Config::new(&json!({ format!("http://localhost:{}", port.number()): "true" }));
+    let listen = format!(":{}", port.number());
+    let output = run(&["simple", &config.path(), &listen, "--start-delay", "0"]).await;
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && log.contains("where this server listens itself"), "{log}");
+    let output = run(&["simple", "demo", "--port", "9093"]).await;
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && log.contains("that of a server below"), "{log}");
 }

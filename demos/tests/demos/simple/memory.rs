@@ -6,7 +6,7 @@ use discovery_testbed::Port;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::simple::server::{Server, pid, signal};
+use crate::simple::server::{Server, pid, signal, until_gone};
 
 /// What the issue asks for.
 const SLACK: Duration = Duration::from_millis(1500);
@@ -55,6 +55,18 @@ async fn the_tree_comes_up_heals_and_ends() {
 
 fn of(all: &[(Vec<String>, serde_json::Value)], path: &[String]) -> i64 {
     pid(&all.iter().find(|(known, _)| known == path).unwrap().1)
+}
+
+/// With free ports the next one has others, and could not adopt anybody.
+#[tokio::test]
+async fn the_tree_on_free_ports_ends_with_its_top() {
+    let mut server = Server::tree(&["--free-ports"]).await;
+    let pids: Vec<_> = server.all_run().await.iter().map(|(_, each)| pid(each)).collect();
+    server.0.signal(Signal::KILL);
+    server.0.ended().await;
+    for pid in pids {
+        until_gone(pid).await;
+    }
 }
 
 /// At the pace of the sample.
