@@ -11,9 +11,6 @@ const LOCAL_ZOOKEEPER: &str = "zk://127.0.0.1:2181";
 /// Where plain `etcd` points to.
 const LOCAL_ETCD: &str = "etcd://127.0.0.1:2379";
 
-/// Where plain `dns` points to: a zone that the processes have among themselves. Whoever comes first serves it.
-const LOCAL_DNS: &str = "dns+zone://127.0.0.1:5300";
-
 /// Whether this build has the client of etcd.
 const HAS_ETCD: bool = cfg!(feature = "etcd");
 
@@ -33,6 +30,9 @@ const SHARED: &str = if HAS_ETCD { "dns, zk or etcd" } else { "dns or zk" };
 pub(crate) struct Sample {
     pub(crate) command: &'static str,
     pub(crate) root: &'static str,
+    /// Where plain `dns` points to: a zone that the processes of the demo have among themselves. Whoever comes first
+    /// serves it, and no other; so each demo has a port of its own.
+    pub(crate) zone_port: u16,
 }
 
 impl Sample {
@@ -79,13 +79,13 @@ impl BackendArgs {
 
     /// The same, where it is enough to find services.
     pub(crate) fn choose_any(&self, default: &str, sample: Sample) -> anyhow::Result<Choice> {
-        let root = sample.root;
+        let Sample { root, zone_port, .. } = sample;
         let text = self.backend.as_deref().unwrap_or(default);
         let locator = match text {
             "mem" => "mem://".parse(),
             "zk" => format!("{LOCAL_ZOOKEEPER}/{root}").parse(),
             "etcd" => format!("{LOCAL_ETCD}/{root}").parse(),
-            "dns" => format!("{LOCAL_DNS}/{root}.internal?serve=true").parse(),
+            "dns" => format!("dns+zone://127.0.0.1:{zone_port}/{root}.internal?serve=true").parse(),
             locator if locator.contains("://") => locator.parse::<Locator>(),
             unknown => {
                 let message = format!(
@@ -262,7 +262,7 @@ pub(crate) fn usage(message: impl fmt::Display) -> anyhow::Error {
 mod tests {
     use super::*;
 
-    const PAC: Sample = Sample { command: "pac", root: "cn" };
+    const PAC: Sample = Sample { command: "pac", root: "cn", zone_port: 5300 };
 
     fn choose(text: &str) -> anyhow::Result<Choice> {
         BackendArgs { backend: Some(text.into()) }.choose("mem", PAC)
@@ -276,7 +276,7 @@ mod tests {
     fn a_kind_alone_means_this_machine_and_the_root_of_the_demo() {
         assert_eq!(choose("zk").unwrap().locator.to_string(), "zk://127.0.0.1:2181/cn");
         assert_eq!(choose("mem").unwrap().to_string(), "memory");
-        let runs = Sample { command: "batch", root: "runs" };
+        let runs = Sample { command: "batch", root: "runs", ..PAC };
         assert_eq!(BackendArgs { backend: None }.choose("zk", runs).unwrap().locator.path(), "runs");
     }
 

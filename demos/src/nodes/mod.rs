@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The tree is `/nodes`.
-const NODES: Sample = Sample { command: "nodes", root: "nodes" };
+const NODES: Sample = Sample { command: "nodes", root: "nodes", zone_port: 5302 };
 
 /// Processes that need no server.
 const DEFAULT: &str = "dns";

@@ -34,7 +34,7 @@ use crate::{
 const FIRST: &str = r#"create run-1235 '{"node1": [1,2,4], "node2": [2]}'"#;
 
 /// The tree is `/run-state`.
-const RUN_STATE: Sample = Sample { command: "run-state", root: "run-state" };
+const RUN_STATE: Sample = Sample { command: "run-state", root: "run-state", zone_port: 5301 };
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The tree is `/simple`.
-const SIMPLE: Sample = Sample { command: "simple demo", root: "simple" };
+const SIMPLE: Sample = Sample { command: "simple demo", root: "simple", zone_port: 5304 };
 
 /// How often who is tethered looks for its supervisor.
 const LOOK: Duration = Duration::from_millis(200);
