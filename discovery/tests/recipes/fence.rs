@@ -1,8 +1,9 @@
 //! What a proof says, to whom, and until when.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use discovery::{ErrorKind, kv::Txn, mem::Mem};
+use futures_util::poll;
 use tokio::time::{self, Instant};
 
 use super::support::{Client, MOMENT, TTL, key, name, nothing_left, pending, value, within};
@@ -19,6 +20,20 @@ async fn a_proof_holds_for_as_long_as_it_is_renewed() {
         assert!(left > TTL / 2 && left <= TTL, "{left:?}");
     }
     pending("it is not lost", held.fence().lost()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_away_for_longer_than_a_lease_is_not_told_that_it_is_lost() {
+    let mem = Mem::new();
+    let client = Client::new(&mem);
+    let held = client.lock().acquire().await.unwrap();
+    // Both the old deadline and the news of a later one are ready then, and which is taken first was up to chance.
+    for _ in 0..30 {
+        let mut lost = pin!(held.fence().lost());
+        assert!(poll!(&mut lost).is_pending());
+        time::sleep(TTL * 2).await;
+        assert!(poll!(&mut lost).is_pending());
+    }
 }
 
 #[tokio::test(start_paused = true)]
