@@ -19,7 +19,7 @@ use super::{
     net::{Net, by_index, in_time},
     ping::{self, millis},
     project::{Index, listed},
-    rpc::{self, FleetClient, NodeClient, Stage},
+    rpc::{self, FleetRpcClient, NodeRpcClient, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
 
@@ -60,7 +60,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
         while let Some(message) = input.line().await.filter(|line| !line.is_empty()) {
             let begin = Instant::now();
             let call = async { Ok(client.say_something(rpc::within(net.timeout), message).await?) };
-            let answer = net.in_time(call).await?;
+            let answer = in_time(net.timeout, call).await?;
             say(format_args!("Got return code {} in {}", answer.code, millis(begin.elapsed())));
         }
         anyhow::Ok(())
@@ -72,7 +72,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     .with_context(|| name.to_string())
 }
 
-async fn news(client: &NodeClient, seen: u64) -> anyhow::Result<Vec<Line>> {
+async fn news(client: &NodeRpcClient, seen: u64) -> anyhow::Result<Vec<Line>> {
     Ok(client.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?)
 }
 
@@ -91,7 +91,7 @@ async fn logs(net: &Net, nodes: &[String], follow: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn logs_of_fleet(fleet: &FleetClient, only: &BTreeSet<Index>, follow: bool) -> anyhow::Result<()> {
+async fn logs_of_fleet(fleet: &FleetRpcClient, only: &BTreeSet<Index>, follow: bool) -> anyhow::Result<()> {
     let mut seen = 0;
     loop {
         let lines = fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;

@@ -183,7 +183,7 @@ pub(super) struct PingArgs {
 /// A line that is typed while `up` runs.
 #[derive(Debug, Parser)]
 #[command(multicall = true, disable_help_flag = true)]
-pub(super) struct Line {
+pub(super) struct Prompt {
     #[command(subcommand)]
     pub(super) typed: Typed,
 }

@@ -30,7 +30,7 @@ use super::{
     net::Net,
     node::{Node, Role},
     project::Index,
-    rpc::{self, Fleet as _, RPC, Stage},
+    rpc::{self, FleetRpc, RPC, Stage},
 };
 use crate::listen::{Door, ListenArgs};
 
@@ -98,7 +98,7 @@ impl Fleet {
 
     /// Answers others until it is dropped.
     pub(super) async fn serve(self: Arc<Self>, door: Door) {
-        rpc::accept(door.listener, |stream| Desk(self.clone()).attend(stream)).await;
+        rpc::accept(door.listener, |stream| FleetDesk(self.clone()).attend(stream)).await;
     }
 
     /// Registers as the one fleet of its project.
@@ -150,12 +150,12 @@ impl Fleet {
     fn start(&self, index: Index, tasks: &mut JoinSet<()>) -> anyhow::Result<Berth> {
         let (leave, kill) = (CancellationToken::new(), CancellationToken::new());
         let (ended, end) = watch::channel(None);
-        let voice = Voice { journal: self.journal.clone(), index };
-        let last = voice.clone();
+        let ear = Ear { journal: self.journal.clone(), index };
+        let last = ear.clone();
         let life: std::pin::Pin<Box<dyn Future<Output = String> + Send>> = if self.net.registry.is_shared() {
-            Box::pin(look_after(self.process(index)?, voice, leave.clone(), kill.clone()))
+            Box::pin(look_after(self.process(index)?, ear, leave.clone(), kill.clone()))
         } else {
-            Box::pin(self.task(index, voice, leave.clone(), kill.clone()))
+            Box::pin(self.task(index, ear, leave.clone(), kill.clone()))
         };
         let is_wanted = leave.clone();
         tasks.spawn(async move {
@@ -184,7 +184,7 @@ impl Fleet {
     fn task(
         &self,
         index: Index,
-        voice: Voice,
+        ear: Ear,
         leave: CancellationToken,
         kill: CancellationToken,
     ) -> impl Future<Output = String> + Send + 'static {
@@ -194,7 +194,7 @@ impl Fleet {
         let role = Role { project, index, ttl, take_over: true };
         let life = async move {
             let door = ListenArgs::loopback().open_as(RPC, 0).await?;
-            let node = Node::new(&registry, &role, door, Box::new(move |text| voice.hear(text)))?;
+            let node = Node::new(&registry, &role, door, Box::new(move |text| ear.hear(text)))?;
             node.run(leave).await
         };
         async move {
@@ -225,12 +225,12 @@ impl Fleet {
 
 /// Hears what a node says.
 #[derive(Clone)]
-struct Voice {
+struct Ear {
     journal: Arc<Journal>,
     index: Index,
 }
 
-impl Voice {
+impl Ear {
     fn hear(&self, text: &str) {
         self.journal.push(self.index, text).tell();
     }
@@ -245,12 +245,7 @@ impl Voice {
 }
 
 /// Looks after a process from its start to its end; says how it ended.
-async fn look_after(
-    mut child: Child,
-    voice: Voice,
-    leave: CancellationToken,
-    kill: CancellationToken,
-) -> String {
+async fn look_after(mut child: Child, ear: Ear, leave: CancellationToken, kill: CancellationToken) -> String {
     let (input, output, log) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let end = async {
         tokio::select! {
@@ -265,22 +260,22 @@ async fn look_after(
         child.start_kill()?;
         child.wait().await
     };
-    let (status, (), ()) = tokio::join!(end, voice.listen(output), voice.listen(log));
+    let (status, (), ()) = tokio::join!(end, ear.listen(output), ear.listen(log));
     status.map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
 /// A connection to the fleet.
 #[derive(Clone)]
-struct Desk(Arc<Fleet>);
+struct FleetDesk(Arc<Fleet>);
 
-impl Desk {
+impl FleetDesk {
     async fn attend(self, stream: TcpStream) {
         let calls = BaseChannel::with_defaults(rpc::transport(stream)).execute(self.serve());
         calls.for_each_concurrent(rpc::IN_FLIGHT, |call| call).await;
     }
 }
 
-impl rpc::Fleet for Desk {
+impl FleetRpc for FleetDesk {
     async fn scale(self, _: Context, size: u32) -> Result<(), String> {
         self.0.scale(size).await.map_err(|error| format!("{error:#}"))
     }

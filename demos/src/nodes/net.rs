@@ -10,7 +10,7 @@ use super::{
     NODES,
     args::Common,
     project::{Index, NODE, Project},
-    rpc::{self, Failure, NodeClient, RPC},
+    rpc::{self, Failure, NodeRpcClient, RPC},
 };
 use crate::backend::Registry;
 
@@ -63,7 +63,7 @@ impl Net {
     }
 
     /// Connects to a node, and makes sure that it is that one.
-    pub(super) async fn node(&self, index: Index) -> anyhow::Result<NodeClient> {
+    pub(super) async fn node(&self, index: Index) -> anyhow::Result<NodeRpcClient> {
         let nodes = self.nodes().await?;
         let instance = nodes.get(&index).with_context(|| self.is_not_there(index))?;
         let client = async {
@@ -72,23 +72,23 @@ impl Net {
             self.project.is(index, &report.name)?;
             Ok(client)
         };
-        self.in_time(client).await.with_context(|| self.project.node(index).to_string())
+        in_time(self.timeout, client).await.with_context(|| self.project.node(index).to_string())
     }
 
     /// Whoever runs the nodes, if it is an `up`; one that has just died is none.
-    pub(super) async fn fleet(&self) -> anyhow::Result<Option<rpc::FleetClient>> {
+    pub(super) async fn fleet(&self) -> anyhow::Result<Option<rpc::FleetRpcClient>> {
         // It registers, which cannot be done here.
         if !self.registry.is_writable() {
             return Ok(None);
         }
         let fleets = lookup(&self.registry, self.project.fleet()).await?;
         let Some(fleet) = fleets.iter().next() else { return Ok(None) };
-        let client = self.in_time(rpc::fleet(fleet)).await;
+        let client = in_time(self.timeout, rpc::fleet(fleet)).await;
         Ok(client.inspect_err(|why| tracing::warn!("whoever started the nodes: {why}")).ok())
     }
 
     /// Whoever runs the nodes, where it takes one.
-    pub(super) async fn need_fleet(&self) -> anyhow::Result<rpc::FleetClient> {
+    pub(super) async fn need_fleet(&self) -> anyhow::Result<rpc::FleetRpcClient> {
         if let Some(fleet) = self.fleet().await? {
             return Ok(fleet);
         }
@@ -99,14 +99,6 @@ impl Net {
         }
         let up = self.registry.command("up").unwrap_or_else(|| format!("{} up", NODES.command));
         bail!("no `up` of {} is running on {}; start it with `{up}`", self.project.name(), self.registry)
-    }
-
-    /// Does something with a node that must not take longer than the time-out.
-    pub(super) async fn in_time<T>(
-        &self,
-        call: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        in_time(self.timeout, call).await
     }
 
     fn is_not_there(&self, index: Index) -> String {

@@ -23,7 +23,7 @@ use super::{
     journal::{Journal, Line},
     net::{by_index, in_time},
     project::{Index, Project, listed},
-    rpc::{self, Answer, Node as _, Reach, Report},
+    rpc::{self, Answer, NodeRpc, Reach, Report},
 };
 use crate::{backend::Registry, contact, listen::Door, presence::Presence};
 
@@ -88,7 +88,7 @@ impl Node {
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
         let Self { state, registry, mut place, door } = self;
         state.say("Running as server...");
-        let calls = rpc::accept(door.listener, |stream| Desk::attend(state.clone(), stream));
+        let calls = rpc::accept(door.listener, |stream| NodeDesk::attend(state.clone(), stream));
         let life = async {
             let leave = async {
                 tokio::select! {
@@ -164,13 +164,13 @@ impl State {
 
 /// A connection to the node.
 #[derive(Clone)]
-struct Desk {
+struct NodeDesk {
     state: Arc<State>,
     /// Ends the connection.
     cut: CancellationToken,
 }
 
-impl Desk {
+impl NodeDesk {
     async fn attend(state: Arc<State>, stream: TcpStream) {
         let desk = Self { state, cut: CancellationToken::new() };
         let cut = desk.cut.clone();
@@ -182,7 +182,7 @@ impl Desk {
     }
 }
 
-impl rpc::Node for Desk {
+impl NodeRpc for NodeDesk {
     async fn say_something(self, _: Context, text: String) -> Answer {
         self.state.heard.fetch_add(1, Ordering::Relaxed);
         self.state.say(&format!("Received message: {text}"));

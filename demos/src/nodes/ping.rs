@@ -124,7 +124,7 @@ async fn ping(
         net.project.is(index, &answer.name)?;
         Ok(answer.code)
     };
-    let code = net.in_time(call).await?;
+    let code = in_time(net.timeout, call).await?;
     Ok((code, begin.elapsed()))
 }
 

@@ -34,7 +34,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a node answers.
 #[tarpc::service]
-pub(super) trait Node {
+pub(super) trait NodeRpc {
     /// A message in, an answer out.
     async fn say_something(text: String) -> Answer;
     /// Another node asks who this is.
@@ -51,7 +51,7 @@ pub(super) trait Node {
 
 /// What whoever runs nodes answers.
 #[tarpc::service]
-pub(super) trait Fleet {
+pub(super) trait FleetRpc {
     /// Starts nodes or lets some leave.
     async fn scale(size: u32) -> Result<(), String>;
     /// Kills a node; says whether there was one.
@@ -138,13 +138,13 @@ impl From<RpcError> for Failure {
 }
 
 /// Connects to a node.
-pub(super) async fn node(instance: &Instance) -> Result<NodeClient, Failure> {
-    Ok(NodeClient::new(Config::default(), connect(instance).await?).spawn())
+pub(super) async fn node(instance: &Instance) -> Result<NodeRpcClient, Failure> {
+    Ok(NodeRpcClient::new(Config::default(), connect(instance).await?).spawn())
 }
 
 /// Connects to whoever runs nodes.
-pub(super) async fn fleet(instance: &Instance) -> Result<FleetClient, Failure> {
-    Ok(FleetClient::new(Config::default(), connect(instance).await?).spawn())
+pub(super) async fn fleet(instance: &Instance) -> Result<FleetRpcClient, Failure> {
+    Ok(FleetRpcClient::new(Config::default(), connect(instance).await?).spawn())
 }
 
 /// Within a call, how long its answer is waited for.

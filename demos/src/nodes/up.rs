@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     act,
-    args::{Common, Line, Typed, UpArgs},
+    args::{Common, Prompt, Typed, UpArgs},
     fleet::Fleet,
     input::Input,
     net::Net,
@@ -74,9 +74,9 @@ async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
         if line.is_empty() {
             continue;
         }
-        let done = match Line::try_parse_from(line.split_whitespace()) {
-            Ok(Line { typed: Typed::Attach { node } }) => act::attach(net, &node, &mut input).await,
-            Ok(Line { typed: Typed::Act(act) }) => tokio::select! {
+        let done = match Prompt::try_parse_from(line.split_whitespace()) {
+            Ok(Prompt { typed: Typed::Attach { node } }) => act::attach(net, &node, &mut input).await,
+            Ok(Prompt { typed: Typed::Act(act) }) => tokio::select! {
                 done = act::run(net, &act, leaving) => done,
                 // What is endless ends when something else is typed.
                 line = input.command(), if act.is_endless() => {
