@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::Act,
+    index::Index,
     input::Input,
     journal::{Line, WAIT},
     net::{Net, by_index, in_time},
     ping::{self, millis},
-    project::{Index, listed},
+    project::listed,
     rpc::{self, FleetRpcClient, NodeRpcClient, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
@@ -193,7 +194,7 @@ async fn scale(net: &Net, size: u32) -> anyhow::Result<()> {
         .await
         .map_err(rpc::Failure::from)?
         .map_err(|error| anyhow::anyhow!(error))?;
-    let wanted: BTreeSet<Index> = (1..=size).filter_map(Index::new).collect();
+    let wanted: BTreeSet<Index> = Index::first(size).collect();
     let mut view = net.registry.discovery.view(net.project.nodes()).await?;
     let all = view.wait_for(|snapshot, _| by_index(snapshot).into_keys().collect::<BTreeSet<_>>() == wanted);
     time::timeout(CHANGE, all).await.context("not all have come or gone yet; `ps` says who is there")??;

@@ -1,10 +1,13 @@
 //! The command line of the nodes sample.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::RangedI64ValueParser, value_parser};
 
-use super::project::Project;
+use super::{
+    index::{Index, MOST},
+    project::Project,
+};
 use crate::{
     backend::{BackendArgs, parse_ttl},
     listen::ListenArgs,
@@ -112,6 +115,7 @@ pub(super) enum Act {
     /// Starts nodes, or lets the last ones leave, until there are so many; also revives dead ones
     Scale {
         /// How many
+        #[arg(value_parser = size())]
         size: u32,
     },
 }
@@ -132,7 +136,7 @@ pub(super) const CLASSIC: u32 = 10;
 #[derive(Debug, clap::Args)]
 pub(super) struct UpArgs {
     /// How many nodes
-    #[arg(default_value_t = 5)]
+    #[arg(default_value_t = 5, value_parser = size())]
     pub(super) size: u32,
 }
 
@@ -140,7 +144,7 @@ pub(super) struct UpArgs {
 pub(super) struct ServeArgs {
     /// Which node it is, from 1; in a container its name says so
     #[arg(long)]
-    pub(super) index: Option<NonZeroU32>,
+    pub(super) index: Option<Index>,
 
     /// The port; 0 takes a free one
     #[arg(long, default_value_t = PORT)]
@@ -160,7 +164,7 @@ pub(super) struct PingArgs {
     pub(super) nodes: Vec<String>,
 
     /// Nodes 1 to COUNT, whoever else is there
-    #[arg(long, conflicts_with = "nodes")]
+    #[arg(long, conflicts_with = "nodes", value_parser = size())]
     pub(super) count: Option<u32>,
 
     /// The lines of the original, which calls nodes 1 to 10
@@ -186,6 +190,11 @@ pub(super) struct PingArgs {
 pub(super) struct Prompt {
     #[command(subcommand)]
     pub(super) typed: Typed,
+}
+
+/// How many nodes there can be.
+fn size() -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(..=i64::from(MOST))
 }
 
 fn parse_patience(text: &str) -> anyhow::Result<Duration> {

@@ -19,17 +19,17 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     sync::watch,
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     args::Common,
+    index::{Index, MOST},
     journal::{Journal, Line},
     net::Net,
     node::{Node, Role},
-    project::Index,
     rpc::{self, FleetRpc, RPC, Stage},
 };
 use crate::listen::{Door, ListenArgs};
@@ -127,6 +127,7 @@ impl Fleet {
 
     /// Starts nodes, dead ones again, or lets the last ones leave, until there are `size`.
     pub(super) async fn scale(&self, size: u32) -> anyhow::Result<()> {
+        anyhow::ensure!(size <= MOST, "there can be {MOST} nodes, not {size}");
         let mut tasks = self.tasks.lock().await;
         let (stay, leave): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut *self.berths()).into_iter().partition(|(index, _)| index.get() <= size);
@@ -137,11 +138,13 @@ impl Fleet {
         }
         join_all(leaving.iter_mut().map(Berth::ended)).await;
         while tasks.try_join_next().is_some() {}
-        for index in (1..=size).filter_map(Index::new) {
+        for index in Index::first(size) {
             let is_there = self.berths().get(&index).is_some_and(|berth| !berth.has_ended());
             if !is_there {
                 let berth = self.start(index, &mut tasks)?;
                 self.berths().insert(index, berth);
+                // Many take a while to start, and who has to leave does not wait for that.
+                task::yield_now().await;
             }
         }
         Ok(())

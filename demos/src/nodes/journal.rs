@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time};
 
-use super::project::{Index, NODE};
+use super::{index::Index, project::NODE};
 use crate::console::{FAINT, say};
 
 /// How many lines are remembered.

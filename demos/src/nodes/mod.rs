@@ -3,6 +3,7 @@
 mod act;
 mod args;
 mod fleet;
+mod index;
 mod input;
 mod journal;
 mod net;

@@ -9,7 +9,8 @@ use tokio::time::{self, Instant};
 use super::{
     NODES,
     args::Common,
-    project::{Index, NODE, Project},
+    index::Index,
+    project::{NODE, Project},
     rpc::{self, Failure, NodeRpcClient, RPC},
 };
 use crate::backend::Registry;

@@ -20,9 +20,10 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    index::Index,
     journal::{Journal, Line},
     net::{by_index, in_time},
-    project::{Index, Project, listed},
+    project::{Project, listed},
     rpc::{self, Answer, NodeRpc, Reach, Report},
 };
 use crate::{backend::Registry, contact, listen::Door, presence::Presence};

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::{CLASSIC, PingArgs},
+    index::Index,
     net::{Net, in_time},
-    project::{Index, listed},
+    project::listed,
     rpc::{self, Failure, Reach, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
@@ -94,7 +95,7 @@ async fn wanted(
         return args.nodes.iter().map(|text| net.project.index(text)).collect();
     }
     if let Some(count) = count {
-        return Ok((1..=count).filter_map(Index::new).collect());
+        return Ok(Index::first(count).collect());
     }
     let crew = match net.fleet().await? {
         // It may have died since.
@@ -104,7 +105,7 @@ async fn wanted(
     let Some(crew) = crew else {
         // Numbers have no gaps: who is missing in between has been there.
         let last = found.keys().last().map_or(0, |last| last.get());
-        return Ok((1..=last).filter_map(Index::new).collect());
+        return Ok(Index::first(last).collect());
     };
     let started = crew.into_iter().filter(|(_, stage)| *stage != Stage::Starting).map(|(index, _)| index);
     Ok(started.chain(found.keys().copied()).collect())

@@ -1,20 +1,15 @@
 //! What nodes are called: as Compose calls containers.
 
-use std::num::NonZeroU32;
-
 use anyhow::{Context, bail};
 use discovery::{ComposeName, InstanceId, ServiceName};
 
-use super::rpc::Failure;
+use super::{index::Index, rpc::Failure};
 
 /// The service that all nodes are.
 pub(super) const NODE: &str = "node";
 
 /// The service of whoever starts nodes.
 const FLEET: &str = "fleet";
-
-/// Which node, from 1.
-pub(super) type Index = NonZeroU32;
 
 /// A project: the namespace of its nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +39,7 @@ impl Project {
     pub(super) fn of_container(id: &InstanceId) -> Option<(Self, Index)> {
         let name: ComposeName = id.as_str().parse().ok()?;
         let project = Self::new(name.project()).ok()?;
-        (name.alias() == NODE).then_some((project, name.index()?))
+        (name.alias() == NODE).then_some((project, index(&name)?))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -62,7 +57,7 @@ impl Project {
     }
 
     pub(super) fn node(&self, index: Index) -> ComposeName {
-        self.node.clone().with_index(index)
+        self.node.clone().with_index(index.into())
     }
 
     /// A node by its number or by its name in either spelling.
@@ -71,7 +66,7 @@ impl Project {
             return Ok(index);
         }
         let named = ComposeName::within(self.name(), text).ok();
-        let index = named.filter(|name| name.alias() == NODE).and_then(|name| name.index());
+        let index = named.filter(|name| name.alias() == NODE).and_then(|name| index(&name));
         index.with_context(|| {
             let [hyphens, underscores] = self.spellings(Index::MIN);
             format!("{text:?} is no node of {}; write 1, {hyphens} or {underscores}", self.name())
@@ -91,6 +86,11 @@ impl Project {
         let node = self.node(index);
         [node.hyphenated(), node.underscored()]
     }
+}
+
+/// The number in a name, if it is a node's.
+fn index(name: &ComposeName) -> Option<Index> {
+    Index::new(name.index()?.get())
 }
 
 /// Several nodes, for people.
@@ -127,7 +127,15 @@ mod tests {
             assert_eq!(project.index(text).unwrap(), third, "{text}");
             assert!(project.is(third, text).is_ok());
         }
-        for bad in ["0", "node", "blue-node-3", "distributed_docker_system-web-3", "-1"] {
+        for bad in [
+            "0",
+            "4294967295",
+            "distributed_docker_system-node-201",
+            "node",
+            "blue-node-3",
+            "distributed_docker_system-web-3",
+            "-1",
+        ] {
             let error = project.index(bad).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("_node_1"), "{error}");
             assert!(project.is(third, bad).unwrap_err().to_string().contains("instead"));

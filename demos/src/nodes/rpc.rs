@@ -21,7 +21,7 @@ use tokio::{
     time,
 };
 
-use super::{journal::Line, project::Index};
+use super::{index::Index, journal::Line};
 
 /// The name of the endpoint that nodes register.
 pub(super) const RPC: &str = "rpc";

@@ -18,6 +18,10 @@ async fn bad_arguments_are_named() {
     refused(2, &["ping", "--timeout", "2m"], &["--timeout", "1ms to 1m"]).await;
     refused(2, &["ping", "--count", "3", "1"], &["--count"]).await;
     refused(2, &["up", "many"], &["SIZE", "many"]).await;
+    refused(2, &["up", "100000"], &["SIZE", "0..=200"]).await;
+    refused(2, &["scale", "201"], &["SIZE", "0..=200"]).await;
+    refused(2, &["ping", "--count", "4294967295"], &["--count", "0..=200"]).await;
+    refused(2, &["serve", "--index", "4294967295"], &["--index", "1 to 200"]).await;
     refused(2, &["partition"], &["NODES"]).await;
     refused(2, &["serve", "--index", "0"], &["--index", "0"]).await;
     refused(1, &["serve", "--backend", "zk"], &["--index 1"]).await;

@@ -5,7 +5,9 @@ mod dns;
 mod docker;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod hostile;
 mod memory;
 mod net;
 mod processes;
+mod raw;
 mod zookeeper;

@@ -1,0 +1,33 @@
+//! What strangers may send and register without doing harm.
+
+use discovery::{Connectors, Discovery, Instance};
+use discovery_testbed::Port;
+use serde_json::json;
+
+use crate::nodes::{net::Net, raw::Raw};
+
+/// In a zone that needs no server.
+async fn zone() -> (Net, Discovery, Port) {
+    let port = Port::reserve().unwrap();
+    let locator = format!("dns+zone://{}/nodes.internal?serve=true", port.address());
+    let connectors = Connectors::new().with(discovery_dns::connector());
+    let discovery = Discovery::connect(&locator, &connectors).await.unwrap();
+    (Net::at(locator), discovery, port)
+}
+
+#[tokio::test]
+async fn no_number_of_nodes_is_too_much() {
+    let (net, discovery, _port) = zone().await;
+    let up = net.up(2).await;
+    let stranger = Instance::builder("my-app/node".parse().unwrap()).id("4294967295".parse().unwrap());
+    let stranger = stranger.endpoint("rpc", "127.0.0.1", 1).build().unwrap();
+    let _registration = discovery.register(stranger).await.unwrap();
+    net.all_answer(2).await;
+    assert!(!net.ok(&["ps"]).await.contains("4294967295"));
+
+    let mut fleet = Raw::dial(&discovery, "my-app/fleet", "1").await;
+    let answer = fleet.call(json!({ "Scale": { "size": 100_000 } })).await.unwrap();
+    assert!(answer["Ok"]["Scale"]["Err"].as_str().unwrap().contains("200"), "{answer}");
+    net.all_answer(2).await;
+    assert!(!up.out().contains("node-3 |"), "{}", up.out());
+}
