@@ -189,14 +189,13 @@ async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
 /// Changes how many there are, and waits until everybody can see it.
 async fn scale(net: &Net, size: u32) -> anyhow::Result<()> {
     let fleet = net.need_fleet().await?;
-    fleet
+    let roster = fleet
         .scale(rpc::within(CHANGE), size)
         .await
         .map_err(rpc::Failure::from)?
         .map_err(|error| anyhow::anyhow!(error))?;
-    let wanted: BTreeSet<Index> = Index::first(size).collect();
     let mut view = net.registry.discovery.view(net.project.nodes()).await?;
-    let all = view.wait_for(|snapshot, _| by_index(snapshot).into_keys().collect::<BTreeSet<_>>() == wanted);
+    let all = view.wait_for(|snapshot, _| roster.is_met_by(&by_index(snapshot)));
     time::timeout(CHANGE, all).await.context("not all have come or gone yet; `ps` says who is there")??;
     say(format_args!("{size} nodes are up"));
     Ok(())

@@ -1,6 +1,6 @@
 //! The command line of the nodes sample.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use clap::{Parser, Subcommand, builder::RangedI64ValueParser, value_parser};
 
@@ -153,9 +153,10 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) listen: ListenArgs,
 
-    /// Belongs to an `up`: replaces an earlier node of this index, and leaves when its standard input ends
-    #[arg(long, hide = true)]
-    pub(super) tethered: bool,
+    /// Belongs to an `up`, which knows it by this incarnation: replaces an earlier node of this index, and leaves when
+    /// its standard input ends
+    #[arg(long, hide = true, value_name = "INCARNATION")]
+    pub(super) tethered: Option<NonZeroU64>,
 }
 
 #[derive(Debug, clap::Args)]

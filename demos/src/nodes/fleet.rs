@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -30,7 +31,7 @@ use super::{
     journal::{Journal, Line},
     net::Net,
     node::{Node, Role},
-    rpc::{self, FleetRpc, RPC, Stage},
+    rpc::{self, FleetRpc, RPC, Roster, Stage},
 };
 use crate::listen::{Door, ListenArgs};
 
@@ -48,16 +49,24 @@ pub(super) struct Fleet {
     net: Net,
     common: Common,
     journal: Arc<Journal>,
-    /// Those who look after a node each, from its start to its end. Held by whoever starts nodes or lets some leave, until
-    /// that is done.
-    tasks: tokio::sync::Mutex<JoinSet<()>>,
-    /// All that should be there. Written by whoever holds the tasks; never locked across an `await`.
+    /// Held by whoever starts nodes or lets some leave, until that is done.
+    yard: tokio::sync::Mutex<Yard>,
+    /// All that should be there. Written by whoever holds the yard; never locked across an `await`.
     berths: Mutex<BTreeMap<Index, Berth>>,
+}
+
+#[derive(Default)]
+struct Yard {
+    /// Those who look after a node each, from its start to its end.
+    tasks: JoinSet<()>,
+    /// Who should not be there any more, by the last incarnation.
+    gone: BTreeMap<Index, u64>,
 }
 
 /// A node as its fleet sees it.
 #[derive(Clone)]
 struct Berth {
+    incarnation: NonZeroU64,
     since: Instant,
     leave: CancellationToken,
     kill: CancellationToken,
@@ -91,7 +100,7 @@ impl Fleet {
             net,
             common,
             journal: Arc::default(),
-            tasks: tokio::sync::Mutex::default(),
+            yard: tokio::sync::Mutex::default(),
             berths: Mutex::default(),
         })
     }
@@ -125,40 +134,45 @@ impl Fleet {
         }
     }
 
-    /// Starts nodes, dead ones again, or lets the last ones leave, until there are `size`.
-    pub(super) async fn scale(&self, size: u32) -> anyhow::Result<()> {
+    /// Starts nodes, dead ones again, or lets the last ones leave, until there are `size`. They need not be registered
+    /// yet, nor is the lease of each that has died at its end.
+    pub(super) async fn scale(&self, size: u32) -> anyhow::Result<Roster> {
         anyhow::ensure!(size <= MOST, "there can be {MOST} nodes, not {size}");
-        let mut tasks = self.tasks.lock().await;
+        let mut yard = self.yard.lock().await;
         let (stay, leave): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut *self.berths()).into_iter().partition(|(index, _)| index.get() <= size);
         *self.berths() = stay;
+        yard.gone.extend(leave.iter().map(|(index, berth)| (*index, berth.incarnation.get())));
         let mut leaving: Vec<_> = leave.into_values().collect();
         for berth in &leaving {
             berth.leave.cancel();
         }
         join_all(leaving.iter_mut().map(Berth::ended)).await;
-        while tasks.try_join_next().is_some() {}
+        while yard.tasks.try_join_next().is_some() {}
         for index in Index::first(size) {
             let is_there = self.berths().get(&index).is_some_and(|berth| !berth.has_ended());
             if !is_there {
-                let berth = self.start(index, &mut tasks)?;
+                let berth = self.start(index, &mut yard.tasks)?;
+                yard.gone.remove(&index);
                 self.berths().insert(index, berth);
                 // Many take a while to start, and who has to leave does not wait for that.
                 task::yield_now().await;
             }
         }
-        Ok(())
+        let here = self.berths().iter().map(|(index, berth)| (*index, berth.incarnation.get())).collect();
+        Ok(Roster { here, gone: yard.gone.clone() })
     }
 
     fn start(&self, index: Index, tasks: &mut JoinSet<()>) -> anyhow::Result<Berth> {
         let (leave, kill) = (CancellationToken::new(), CancellationToken::new());
         let (ended, end) = watch::channel(None);
+        let incarnation = NonZeroU64::MIN.saturating_add(fastrand::u64(..));
         let ear = Ear { journal: self.journal.clone(), index };
         let last = ear.clone();
         let life: std::pin::Pin<Box<dyn Future<Output = String> + Send>> = if self.net.registry.is_shared() {
-            Box::pin(look_after(self.process(index)?, ear, leave.clone(), kill.clone()))
+            Box::pin(look_after(self.process(index, incarnation)?, ear, leave.clone(), kill.clone()))
         } else {
-            Box::pin(self.task(index, ear, leave.clone(), kill.clone()))
+            Box::pin(self.task(index, incarnation, ear, leave.clone(), kill.clone()))
         };
         let is_wanted = leave.clone();
         tasks.spawn(async move {
@@ -168,12 +182,12 @@ impl Fleet {
             }
             ended.send_replace(Some(how));
         });
-        Ok(Berth { since: Instant::now(), leave, kill, end })
+        Ok(Berth { incarnation, since: Instant::now(), leave, kill, end })
     }
 
-    fn process(&self, index: Index) -> anyhow::Result<Child> {
+    fn process(&self, index: Index, incarnation: NonZeroU64) -> anyhow::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["nodes", "serve", "--tethered", "--port", "0"]);
+        command.args(["nodes", "serve", "--tethered", &incarnation.to_string(), "--port", "0"]);
         command.args(["--index", &index.to_string(), "--project", self.net.project.name()]);
         command.args(["--ttl", &humantime::format_duration(self.common.ttl).to_string()]);
         // Not as an argument: there may be a secret in it, and others see arguments.
@@ -187,6 +201,7 @@ impl Fleet {
     fn task(
         &self,
         index: Index,
+        incarnation: NonZeroU64,
         ear: Ear,
         leave: CancellationToken,
         kill: CancellationToken,
@@ -194,7 +209,7 @@ impl Fleet {
         // A lease of its own, which ends with it.
         let registry = self.net.registry.apart();
         let (project, ttl) = (self.net.project.clone(), self.common.ttl);
-        let role = Role { project, index, ttl, take_over: true };
+        let role = Role { project, index, ttl, incarnation: Some(incarnation) };
         let life = async move {
             let door = ListenArgs::loopback().open_as(RPC, 0).await?;
             let node = Node::new(&registry, &role, door, Box::new(move |text| ear.hear(text)))?;
@@ -279,7 +294,7 @@ impl FleetDesk {
 }
 
 impl FleetRpc for FleetDesk {
-    async fn scale(self, _: Context, size: u32) -> Result<(), String> {
+    async fn scale(self, _: Context, size: u32) -> Result<Roster, String> {
         self.0.scale(size).await.map_err(|error| format!("{error:#}"))
     }
 

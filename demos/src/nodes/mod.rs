@@ -93,11 +93,11 @@ async fn serve(
             (common.named_project()?.unwrap_or(project), index)
         }
     };
-    let role = Role { project, index, ttl: common.ttl, take_over: args.tethered };
+    let role = Role { project, index, ttl: common.ttl, incarnation: args.tethered };
     let door = args.listen.open_as(RPC, args.port).await?;
     let node = Node::new(registry, &role, door, Box::new(|text| say(text)))?;
     let tether = async {
-        if args.tethered {
+        if args.tethered.is_some() {
             Input::open().end().await;
             leaving.cancel();
         }

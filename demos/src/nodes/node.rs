@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -40,8 +41,8 @@ pub(super) struct Role {
     pub(super) project: Project,
     pub(super) index: Index,
     pub(super) ttl: Duration,
-    /// Whether an earlier node of this index is known to be dead, or to have to make room.
-    pub(super) take_over: bool,
+    /// What its fleet knows it by, if it has one; then an earlier node of this index is dead, or has to make room.
+    pub(super) incarnation: Option<NonZeroU64>,
 }
 
 /// A node, not running yet.
@@ -243,9 +244,11 @@ impl Place {
         let instance = Instance::builder(role.project.nodes().clone())
             .id(role.index.to_string().parse()?)
             .endpoints(door.endpoints.clone())
+            // 0 has one drawn.
+            .incarnation(role.incarnation.map_or(0, NonZeroU64::get))
             .build()?;
         let mut register = registry.discovery.register(instance).ttl(role.ttl);
-        if role.take_over {
+        if role.incarnation.is_some() {
             register = register.take_over();
         }
         Ok(Self(Some(Presence::new(registry, register.start()?).quiet())))

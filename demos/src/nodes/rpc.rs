@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
+    sync::Arc,
     time::Duration,
 };
 
@@ -53,7 +54,7 @@ pub(super) trait NodeRpc {
 #[tarpc::service]
 pub(super) trait FleetRpc {
     /// Starts nodes or lets some leave.
-    async fn scale(size: u32) -> Result<(), String>;
+    async fn scale(size: u32) -> Result<Roster, String>;
     /// Kills a node; says whether there was one.
     async fn kill(index: Index) -> bool;
     /// All that should be there, dead or alive.
@@ -79,6 +80,25 @@ pub(super) enum Stage {
     Running,
     /// How it ended.
     Ended(String),
+}
+
+/// The nodes that a fleet runs, and those that it has run, by their incarnations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Roster {
+    pub(super) here: BTreeMap<Index, u64>,
+    /// Of each node that is not here, the last one.
+    pub(super) gone: BTreeMap<Index, u64>,
+}
+
+impl Roster {
+    /// Whether all who should be there are registered, and none of those who should not: a lease outlives who has died.
+    /// Others do not matter.
+    pub(super) fn is_met_by(&self, nodes: &BTreeMap<Index, Arc<Instance>>) -> bool {
+        let is = |(index, incarnation): (&Index, &u64)| {
+            nodes.get(index).is_some_and(|node| node.incarnation() == *incarnation)
+        };
+        self.here.iter().all(is) && !self.gone.iter().any(is)
+    }
 }
 
 /// Whom a node reaches: how long it took, or why not.

@@ -19,6 +19,7 @@ macro_rules! tests_on {
             a_node_by_hand_belongs_to_the_others
             nodes_outlive_an_outage_of_the_registry
             the_number_changes_while_all_are_pinged
+            who_is_up_can_be_called
             a_partition_is_seen_by_the_nodes
             messages_are_answered_and_logged
             projects_do_not_see_each_other
@@ -191,6 +192,25 @@ pub(crate) async fn the_number_changes_while_all_are_pinged<R: Registry>() {
     assert!(ended.success() && pings.out().contains("rounds, and all answered in each"), "{}", pings.out());
     // Nobody was started anew.
     assert!(!net.ok(&["logs", "1"]).await.contains("died"));
+}
+
+/// Once they are said to be, and no matter who else is there.
+pub(crate) async fn who_is_up_can_be_called<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    let _up = net.up(3).await;
+    let mut stranger = net.start(&["serve", "--index", "9", "--port", "0", "--ttl", "1s"]);
+    stranger.says("here: ").await;
+    // The lease of the dead one is still there.
+    for _ in 0..6 {
+        net.ok(&["kill", "3"]).await;
+        assert_eq!(net.ok(&["scale", "3"]).await, "3 nodes are up\n");
+        net.ok(&["ping", "3", "9"]).await;
+    }
+    // Who is dead is gone, too.
+    net.ok(&["kill", "3"]).await;
+    assert_eq!(net.ok(&["scale", "2"]).await, "2 nodes are up\n");
+    assert!(!net.ok(&["ps"]).await.contains("node-3"));
 }
 
 pub(crate) async fn a_partition_is_seen_by_the_nodes<R: Registry>() {
