@@ -166,8 +166,19 @@ async fn kill(net: &Net, node: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells all nodes who is on the island.
+/// Tells all nodes who is on the island, and whoever starts more of them.
 async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
+    if let Some(fleet) = net.fleet().await? {
+        match fleet.part(rpc::within(CHANGE), island.clone()).await.map_err(rpc::Failure::from) {
+            Ok(roster) => {
+                // Those who have only just been started know of the last partition, and can be told when they are here.
+                let mut view = net.registry.discovery.view(net.project.nodes()).await?;
+                let here = view.wait_for(|snapshot, _| roster.is_here(&by_index(snapshot)));
+                let _ = time::timeout(net.timeout, here).await;
+            }
+            Err(why) => tracing::warn!("whoever started the nodes: {why}"),
+        }
+    }
     let nodes = net.nodes().await?;
     let told = nodes.iter().map(async |(index, instance): (&Index, &Arc<Instance>)| {
         let call =

@@ -157,6 +157,10 @@ pub(super) struct ServeArgs {
     /// its standard input ends
     #[arg(long, hide = true, value_name = "INCARNATION")]
     pub(super) tethered: Option<NonZeroU64>,
+
+    /// Those on the one side of the partition that there is
+    #[arg(long, hide = true)]
+    pub(super) island: Vec<Index>,
 }
 
 #[derive(Debug, clap::Args)]

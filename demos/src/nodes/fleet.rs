@@ -1,7 +1,7 @@
 //! Whoever runs nodes: starts them, hears them, notices how they end, kills them and lets them leave.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU64,
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -55,12 +55,15 @@ pub(super) struct Fleet {
     berths: Mutex<BTreeMap<Index, Berth>>,
 }
 
+/// Where nodes are started, one change at a time.
 #[derive(Default)]
 struct Yard {
     /// Those who look after a node each, from its start to its end.
     tasks: JoinSet<()>,
     /// Who should not be there any more, by the last incarnation.
     gone: BTreeMap<Index, u64>,
+    /// Who is on one side of the partition that there is.
+    island: BTreeSet<Index>,
 }
 
 /// A node as its fleet sees it.
@@ -152,7 +155,7 @@ impl Fleet {
         for index in Index::first(size) {
             let is_there = self.berths().get(&index).is_some_and(|berth| !berth.has_ended());
             if !is_there {
-                let berth = self.start(index, &mut yard.tasks)?;
+                let berth = self.start(index, &mut yard)?;
                 yard.gone.remove(&index);
                 self.berths().insert(index, berth);
                 // Many take a while to start, and who has to leave does not wait for that.
@@ -163,19 +166,36 @@ impl Fleet {
         Ok(Roster { here, gone: yard.gone.clone() })
     }
 
-    fn start(&self, index: Index, tasks: &mut JoinSet<()>) -> anyhow::Result<Berth> {
+    /// Has nodes that are yet to come keep to a partition; says who runs, and has to be told of it.
+    async fn part(&self, island: BTreeSet<Index>) -> Roster {
+        let mut yard = self.yard.lock().await;
+        yard.island = island;
+        let berths = self.berths();
+        let running = berths.iter().filter(|(_, berth)| !berth.has_ended());
+        let here = running.map(|(index, berth)| (*index, berth.incarnation.get())).collect();
+        Roster { here, gone: yard.gone.clone() }
+    }
+
+    fn start(&self, index: Index, yard: &mut Yard) -> anyhow::Result<Berth> {
         let (leave, kill) = (CancellationToken::new(), CancellationToken::new());
         let (ended, end) = watch::channel(None);
         let incarnation = NonZeroU64::MIN.saturating_add(fastrand::u64(..));
+        let role = Role {
+            project: self.net.project.clone(),
+            index,
+            ttl: self.common.ttl,
+            incarnation: Some(incarnation),
+            island: yard.island.clone(),
+        };
         let ear = Ear { journal: self.journal.clone(), index };
         let last = ear.clone();
         let life: std::pin::Pin<Box<dyn Future<Output = String> + Send>> = if self.net.registry.is_shared() {
-            Box::pin(look_after(self.process(index, incarnation)?, ear, leave.clone(), kill.clone()))
+            Box::pin(look_after(self.process(&role, incarnation)?, ear, leave.clone(), kill.clone()))
         } else {
-            Box::pin(self.task(index, incarnation, ear, leave.clone(), kill.clone()))
+            Box::pin(self.task(role, ear, leave.clone(), kill.clone()))
         };
         let is_wanted = leave.clone();
-        tasks.spawn(async move {
+        yard.tasks.spawn(async move {
             let how = life.await;
             if !is_wanted.is_cancelled() {
                 last.hear(&format!("died: {how}"));
@@ -185,11 +205,14 @@ impl Fleet {
         Ok(Berth { incarnation, since: Instant::now(), leave, kill, end })
     }
 
-    fn process(&self, index: Index, incarnation: NonZeroU64) -> anyhow::Result<Child> {
+    fn process(&self, role: &Role, incarnation: NonZeroU64) -> anyhow::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["nodes", "serve", "--tethered", &incarnation.to_string(), "--port", "0"]);
-        command.args(["--index", &index.to_string(), "--project", self.net.project.name()]);
-        command.args(["--ttl", &humantime::format_duration(self.common.ttl).to_string()]);
+        command.args(["--index", &role.index.to_string(), "--project", role.project.name()]);
+        command.args(["--ttl", &humantime::format_duration(role.ttl).to_string()]);
+        for index in &role.island {
+            command.args(["--island", &index.to_string()]);
+        }
         // Not as an argument: there may be a secret in it, and others see arguments.
         command.envs(self.common.backend.text().map(|text| ("DISCOVERY_BACKEND", text)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -200,16 +223,13 @@ impl Fleet {
 
     fn task(
         &self,
-        index: Index,
-        incarnation: NonZeroU64,
+        role: Role,
         ear: Ear,
         leave: CancellationToken,
         kill: CancellationToken,
     ) -> impl Future<Output = String> + Send + 'static {
         // A lease of its own, which ends with it.
         let registry = self.net.registry.apart();
-        let (project, ttl) = (self.net.project.clone(), self.common.ttl);
-        let role = Role { project, index, ttl, incarnation: Some(incarnation) };
         let life = async move {
             let door = ListenArgs::loopback().open_as(RPC, 0).await?;
             let node = Node::new(&registry, &role, door, Box::new(move |text| ear.hear(text)))?;
@@ -296,6 +316,10 @@ impl FleetDesk {
 impl FleetRpc for FleetDesk {
     async fn scale(self, _: Context, size: u32) -> Result<Roster, String> {
         self.0.scale(size).await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn part(self, _: Context, island: BTreeSet<Index>) -> Roster {
+        self.0.part(island).await
     }
 
     async fn kill(self, _: Context, index: Index) -> bool {

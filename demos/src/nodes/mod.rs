@@ -93,7 +93,8 @@ async fn serve(
             (common.named_project()?.unwrap_or(project), index)
         }
     };
-    let role = Role { project, index, ttl: common.ttl, incarnation: args.tethered };
+    let island = args.island.iter().copied().collect();
+    let role = Role { project, index, ttl: common.ttl, incarnation: args.tethered, island };
     let door = args.listen.open_as(RPC, args.port).await?;
     let node = Node::new(registry, &role, door, Box::new(|text| say(text)))?;
     let tether = async {

@@ -43,6 +43,8 @@ pub(super) struct Role {
     pub(super) ttl: Duration,
     /// What its fleet knows it by, if it has one; then an earlier node of this index is dead, or has to make room.
     pub(super) incarnation: Option<NonZeroU64>,
+    /// Who is on one side of the partition that there is.
+    pub(super) island: BTreeSet<Index>,
 }
 
 /// A node, not running yet.
@@ -80,7 +82,7 @@ impl Node {
             journal: Journal::default(),
             voice,
             heard: AtomicU64::new(0),
-            island: Mutex::default(),
+            island: Mutex::new(role.island.clone()),
         };
         let place = Place::take(registry, role, &door)?;
         Ok(Self { state: Arc::new(state), registry: registry.clone(), place, door })
@@ -90,6 +92,10 @@ impl Node {
     pub(super) async fn run(self, leaving: CancellationToken) -> anyhow::Result<()> {
         let Self { state, registry, mut place, door } = self;
         state.say("Running as server...");
+        let island = state.island();
+        if !island.is_empty() {
+            state.say_parted(&island);
+        }
         let calls = rpc::accept(door.listener, |stream| NodeDesk::attend(state.clone(), stream));
         let life = async {
             let leave = async {
@@ -126,6 +132,10 @@ impl State {
         self.journal.push(self.index, text);
     }
 
+    fn say_parted(&self, island: &BTreeSet<Index>) {
+        self.say(&format!("a partition is around {}", listed(island)));
+    }
+
     /// Tells who comes and goes, for as long as it is polled.
     async fn follow(&self) {
         let mut view = self.peers.clone();
@@ -142,6 +152,10 @@ impl State {
         }
         // The reason is told elsewhere.
         std::future::pending::<()>().await;
+    }
+
+    fn island(&self) -> BTreeSet<Index> {
+        self.island.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a partition is between this node and that one.
@@ -212,7 +226,7 @@ impl NodeRpc for NodeDesk {
         if island.is_empty() {
             self.state.say("the partition has healed");
         } else {
-            self.state.say(&format!("a partition is around {}", listed(&island)));
+            self.state.say_parted(&island);
         }
         *self.state.island.lock().unwrap_or_else(PoisonError::into_inner) = island;
     }
@@ -223,7 +237,7 @@ impl NodeRpc for NodeDesk {
             pid: std::process::id(),
             up: self.state.since.elapsed(),
             heard: self.state.heard.load(Ordering::Relaxed),
-            island: self.state.island.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            island: self.state.island(),
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) trait NodeRpc {
 pub(super) trait FleetRpc {
     /// Starts nodes or lets some leave.
     async fn scale(size: u32) -> Result<Roster, String>;
+    /// Has nodes that are yet to come keep to a partition as well; says who runs.
+    async fn part(island: BTreeSet<Index>) -> Roster;
     /// Kills a node; says whether there was one.
     async fn kill(index: Index) -> bool;
     /// All that should be there, dead or alive.
@@ -91,14 +93,19 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Whether all who should be there are registered, and none of those who should not: a lease outlives who has died.
-    /// Others do not matter.
-    pub(super) fn is_met_by(&self, nodes: &BTreeMap<Index, Arc<Instance>>) -> bool {
-        let is = |(index, incarnation): (&Index, &u64)| {
-            nodes.get(index).is_some_and(|node| node.incarnation() == *incarnation)
-        };
-        self.here.iter().all(is) && !self.gone.iter().any(is)
+    /// Whether all who should be there are registered. Others do not matter.
+    pub(super) fn is_here(&self, nodes: &BTreeMap<Index, Arc<Instance>>) -> bool {
+        self.here.iter().all(|node| is_among(nodes, node))
     }
+
+    /// The same, and none is there of those who should not: a lease outlives who has died.
+    pub(super) fn is_met_by(&self, nodes: &BTreeMap<Index, Arc<Instance>>) -> bool {
+        self.is_here(nodes) && !self.gone.iter().any(|node| is_among(nodes, node))
+    }
+}
+
+fn is_among(nodes: &BTreeMap<Index, Arc<Instance>>, (index, incarnation): (&Index, &u64)) -> bool {
+    nodes.get(index).is_some_and(|node| node.incarnation() == *incarnation)
 }
 
 /// Whom a node reaches: how long it took, or why not.

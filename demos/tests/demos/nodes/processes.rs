@@ -229,14 +229,18 @@ pub(crate) async fn a_partition_is_seen_by_the_nodes<R: Registry>() {
     ] {
         assert!(out.contains(part), "{part:?} is not in {out}");
     }
-    // The one side keeps to it where the other does not know of it.
+    // Those who come later keep to it as well, on both sides.
+    net.ok(&["kill", "1"]).await;
+    net.ok(&["kill", "3"]).await;
     net.ok(&["scale", "5"]).await;
-    eventually("the new one is on the side of the others", async || {
-        let out = net.run(&["ping", "--matrix"]).await.out;
-        out.contains("  1 · + x x x\n") && out.contains("  5 x x + + ·\n")
+    let matrix = "  1 · + x x x\n  2 + · x x x\n  3 x x · + +\n  4 x x + · +\n  5 x x + + ·\n";
+    eventually("the new ones are where the dead ones were", async || {
+        net.run(&["ping", "--matrix"]).await.out.contains(matrix)
     })
     .await;
     net.ok(&["heal"]).await;
+    net.ok(&["kill", "1"]).await;
+    net.ok(&["scale", "5"]).await;
     net.all_answer(5).await;
     assert!(net.ok(&["ping", "--matrix"]).await.contains("  5 + + + + ·\n"));
 }
