@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, builder::RangedI64ValueParser, value_parser};
 use super::{
     index::{Index, MOST},
     project::Project,
+    rpc::PATIENCE,
 };
 use crate::{
     backend::{BackendArgs, parse_ttl},
@@ -204,7 +205,7 @@ fn size() -> RangedI64ValueParser<u32> {
 
 fn parse_patience(text: &str) -> anyhow::Result<Duration> {
     let patience = humantime::parse_duration(text)?;
-    let allowed = Duration::from_millis(1)..=Duration::from_secs(60);
+    let allowed = Duration::from_millis(1)..=PATIENCE;
     anyhow::ensure!(allowed.contains(&patience), "allowed are 1ms to 1m");
     Ok(patience)
 }

@@ -32,6 +32,7 @@ use super::{
     net::Net,
     node::{Node, Role},
     rpc::{self, FleetRpc, RPC, Roster, Stage},
+    wire,
 };
 use crate::listen::{Door, ListenArgs};
 
@@ -110,7 +111,7 @@ impl Fleet {
 
     /// Answers others until it is dropped.
     pub(super) async fn serve(self: Arc<Self>, door: Door) {
-        rpc::accept(door.listener, |stream| FleetDesk(self.clone()).attend(stream)).await;
+        wire::accept(door.listener, |stream| FleetDesk(self.clone()).attend(stream)).await;
     }
 
     /// Registers as the one fleet of its project.
@@ -308,7 +309,7 @@ struct FleetDesk(Arc<Fleet>);
 
 impl FleetDesk {
     async fn attend(self, stream: TcpStream) {
-        let calls = BaseChannel::with_defaults(rpc::transport(stream)).execute(self.serve());
+        let calls = BaseChannel::with_defaults(wire::transport(stream)).execute(self.serve());
         calls.for_each_concurrent(rpc::IN_FLIGHT, |call| call).await;
     }
 }

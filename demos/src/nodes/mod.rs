@@ -12,6 +12,7 @@ mod ping;
 mod project;
 mod rpc;
 mod up;
+mod wire;
 
 use std::time::Duration;
 

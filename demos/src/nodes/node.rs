@@ -26,6 +26,7 @@ use super::{
     net::{by_index, in_time},
     project::{Project, listed},
     rpc::{self, Answer, NodeRpc, Reach, Report},
+    wire,
 };
 use crate::{backend::Registry, contact, listen::Door, presence::Presence};
 
@@ -96,7 +97,7 @@ impl Node {
         if !island.is_empty() {
             state.say_parted(&island);
         }
-        let calls = rpc::accept(door.listener, |stream| NodeDesk::attend(state.clone(), stream));
+        let calls = wire::accept(door.listener, |stream| NodeDesk::attend(state.clone(), stream));
         let life = async {
             let leave = async {
                 tokio::select! {
@@ -190,7 +191,7 @@ impl NodeDesk {
     async fn attend(state: Arc<State>, stream: TcpStream) {
         let desk = Self { state, cut: CancellationToken::new() };
         let cut = desk.cut.clone();
-        let calls = BaseChannel::with_defaults(rpc::transport(stream)).execute(desk.serve());
+        let calls = BaseChannel::with_defaults(wire::transport(stream)).execute(desk.serve());
         tokio::select! {
             () = calls.for_each_concurrent(rpc::IN_FLIGHT, |call| call) => {}
             () = cut.cancelled() => {}
@@ -215,6 +216,7 @@ impl NodeRpc for NodeDesk {
     }
 
     async fn reach(self, _: Context, patience: Duration) -> Reach {
+        let patience = patience.min(rpc::PATIENCE);
         let peers: BTreeMap<_, _> = by_index(&self.state.peers.snapshot());
         let others = peers.iter().filter(|(index, _)| **index != self.state.index);
         let hailed =

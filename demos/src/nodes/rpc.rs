@@ -1,4 +1,4 @@
-//! How nodes, and those who talk to them, call each other: tarpc over TCP, in JSON.
+//! How nodes, and those who talk to them, call each other: tarpc over TCP.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,26 +12,23 @@ use serde::{Deserialize, Serialize};
 use tarpc::{
     client::{Config, RpcError},
     context::{self, Context},
-    serde_transport,
-    tokio_serde::formats::Json,
-    tokio_util::codec::LengthDelimitedCodec,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time,
-};
+use tokio::net::TcpStream;
 
-use super::{index::Index, journal::Line};
+use super::{
+    index::Index,
+    journal::Line,
+    wire::{LONGEST, Transport, transport},
+};
 
 /// The name of the endpoint that nodes register.
 pub(super) const RPC: &str = "rpc";
 
+/// How long a node may be given to answer at most.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How many calls on one connection are worked on at a time.
 pub(super) const IN_FLIGHT: usize = 64;
-
-/// How long to wait when no connection can be accepted, as without a free file handle.
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a node answers.
 #[tarpc::service]
@@ -122,8 +119,6 @@ pub(super) struct Report {
     pub(super) island: BTreeSet<Index>,
 }
 
-type Transport<In, Out> = serde_transport::Transport<TcpStream, In, Out, Json<In, Out>>;
-
 /// Why there is no answer, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure(String);
@@ -177,39 +172,8 @@ pub(super) async fn fleet(instance: &Instance) -> Result<FleetRpcClient, Failure
 /// Within a call, how long its answer is waited for.
 pub(super) fn within(patience: Duration) -> Context {
     let mut context = context::current();
-    context.deadline = std::time::Instant::now() + patience;
+    context.deadline = std::time::Instant::now() + patience.min(LONGEST);
     context
-}
-
-/// A transport on an open connection.
-pub(super) fn transport<In, Out>(stream: TcpStream) -> Transport<In, Out>
-where
-    In: for<'de> Deserialize<'de>,
-    Out: Serialize,
-{
-    // A call is one small message, and should not wait for another one.
-    let _ = stream.set_nodelay(true);
-    serde_transport::new(LengthDelimitedCodec::builder().new_framed(stream), Json::default())
-}
-
-/// Takes connections until it is dropped, which ends them as well.
-pub(super) async fn accept<F>(listener: TcpListener, attend: impl Fn(TcpStream) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(attend(stream))),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take a connection");
-                    time::sleep(AGAIN).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
 }
 
 /// The first address that can be connected to.

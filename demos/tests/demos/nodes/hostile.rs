@@ -31,3 +31,25 @@ async fn no_number_of_nodes_is_too_much() {
     net.all_answer(2).await;
     assert!(!up.out().contains("node-3 |"), "{}", up.out());
 }
+
+#[tokio::test]
+async fn no_time_is_too_long() {
+    let (net, discovery, _port) = zone().await;
+    let up = net.up(2).await;
+    let mut node = Raw::dial(&discovery, "my-app/node", "1").await;
+    let answer = node.call(json!({ "Reach": { "patience": { "secs": u64::MAX, "nanos": 0 } } })).await;
+    assert!(answer.as_ref().is_some_and(|answer| answer["Ok"]["Reach"]["2"]["Ok"].is_object()), "{answer:?}");
+    for seconds in [u64::MAX, 1 << 62, 100_000_000_000] {
+        let mut node = Raw::dial(&discovery, "my-app/node", "1").await;
+        let answer = node.call_within(seconds, json!({ "Report": {} })).await;
+        assert!(answer.is_some_and(|answer| answer["Ok"]["Report"].is_object()), "{seconds}");
+    }
+    // The same, as a list.
+    let trace = json!([([0; 16]), 0, "Unsampled"]);
+    let request = json!({ "Request": [[[u64::MAX, 0], trace], 0, { "Report": [] }] });
+    let mut node = Raw::dial(&discovery, "my-app/node", "1").await;
+    node.send(request.to_string().as_bytes()).await;
+    assert_eq!(node.receive().await, None);
+    net.all_answer(2).await;
+    assert!(!up.out().contains("panicked"), "{}", up.out());
+}
