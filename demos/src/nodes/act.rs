@@ -16,7 +16,7 @@ use super::{
     args::Act,
     index::Index,
     input::Input,
-    journal::{Line, WAIT},
+    journal::{Line, Page, WAIT},
     net::{Net, by_index, in_time},
     ping::{self, millis},
     project::listed,
@@ -51,7 +51,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     let follow = async {
         let mut seen = 0;
         loop {
-            for line in news(&client, seen).await? {
+            for line in news(&client, seen).await?.lines {
                 seen = line.number;
                 line.tell();
             }
@@ -59,6 +59,10 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     };
     let talk = async {
         while let Some(message) = input.line().await.filter(|line| !line.is_empty()) {
+            if message.len() > rpc::MESSAGE {
+                say(format_args!("a message has {} bytes at most", rpc::MESSAGE));
+                continue;
+            }
             let begin = Instant::now();
             let call = async { Ok(client.say_something(rpc::within(net.timeout), message).await?) };
             let answer = in_time(net.timeout, call).await?;
@@ -73,7 +77,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     .with_context(|| name.to_string())
 }
 
-async fn news(client: &NodeRpcClient, seen: u64) -> anyhow::Result<Vec<Line>> {
+async fn news(client: &NodeRpcClient, seen: u64) -> anyhow::Result<Page> {
     Ok(client.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?)
 }
 
@@ -95,10 +99,11 @@ async fn logs(net: &Net, nodes: &[String], follow: bool) -> anyhow::Result<()> {
 async fn logs_of_fleet(fleet: &FleetRpcClient, only: &BTreeSet<Index>, follow: bool) -> anyhow::Result<()> {
     let mut seen = 0;
     loop {
-        let lines = fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;
+        let Page { lines, has_next } =
+            fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;
         seen = lines.last().map_or(seen, |line| line.number);
         lines.iter().filter(|line| only.is_empty() || only.contains(&line.node)).for_each(Line::tell);
-        if !follow {
+        if !follow && !has_next {
             return Ok(());
         }
     }
@@ -108,10 +113,10 @@ async fn logs_of_node(instance: &Instance, follow: bool) -> anyhow::Result<()> {
     let client = rpc::node(instance).await?;
     let mut seen = 0;
     loop {
-        let lines = news(&client, seen).await?;
+        let Page { lines, has_next } = news(&client, seen).await?;
         seen = lines.last().map_or(seen, |line| line.number);
         lines.iter().for_each(Line::tell);
-        if !follow {
+        if !follow && !has_next {
             return Ok(());
         }
     }

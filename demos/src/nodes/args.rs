@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, builder::RangedI64ValueParser, value_parser};
 use super::{
     index::{Index, MOST},
     project::Project,
-    rpc::PATIENCE,
+    rpc::{MESSAGE, PATIENCE},
 };
 use crate::{
     backend::{BackendArgs, parse_ttl},
@@ -186,7 +186,7 @@ pub(super) struct PingArgs {
     pub(super) every: Option<Duration>,
 
     /// What is said
-    #[arg(long, default_value = "Hello, World!")]
+    #[arg(long, default_value = "Hello, World!", value_parser = parse_message)]
     pub(super) message: String,
 }
 
@@ -201,6 +201,11 @@ pub(super) struct Prompt {
 /// How many nodes there can be.
 fn size() -> RangedI64ValueParser<u32> {
     value_parser!(u32).range(..=i64::from(MOST))
+}
+
+fn parse_message(text: &str) -> anyhow::Result<String> {
+    anyhow::ensure!(text.len() <= MESSAGE, "a message has {MESSAGE} bytes at most");
+    Ok(text.to_owned())
 }
 
 fn parse_patience(text: &str) -> anyhow::Result<Duration> {

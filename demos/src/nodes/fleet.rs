@@ -16,7 +16,7 @@ use tarpc::{
     server::{BaseChannel, Channel},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
     sync::watch,
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::Common,
     index::{Index, MOST},
-    journal::{Journal, Line},
+    journal::{self, Journal, Page},
     net::Net,
     node::{Node, Role},
     rpc::{self, FleetRpc, RPC, Roster, Stage},
@@ -41,6 +41,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long a node may take from its start until it is registered.
 const STARTING: Duration = Duration::from_secs(10);
+
+/// How many bytes of a line of a node are taken at a time.
+const LINE: u64 = 2 * journal::TEXT as u64;
 
 /// The pause between two attempts to register after another `up`, which may have died.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -276,9 +279,12 @@ impl Ear {
 
     async fn listen(&self, output: Option<impl AsyncRead + Unpin>) {
         let Some(output) = output else { return };
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            self.hear(&line);
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        // What no node of ours would say in one line is heard in parts.
+        while let Ok(1..) = (&mut output).take(LINE).read_until(b'\n', &mut line).await {
+            self.hear(String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).as_ref());
+            line.clear();
         }
     }
 }
@@ -331,7 +337,23 @@ impl FleetRpc for FleetDesk {
         self.0.crew()
     }
 
-    async fn log(self, _: Context, after: u64) -> Vec<Line> {
+    async fn log(self, _: Context, after: u64) -> Page {
         self.0.journal.read(after).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_end_is_heard_in_parts() {
+        let ear = Ear { journal: Arc::default(), index: Index::MIN };
+        let mut said = vec![b'x'; 100_000];
+        said.extend(b"\nnot \xff text\nlast");
+        ear.listen(Some(said.as_slice())).await;
+        let texts: Vec<_> = ear.journal.read(0).await.lines.into_iter().map(|line| line.text).collect();
+        assert!(texts.len() > 10 && texts.iter().all(|text| text.len() <= journal::TEXT + 3));
+        assert_eq!(texts[texts.len() - 2..], ["not \u{fffd} text", "last"]);
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     index::Index,
-    journal::{Journal, Line},
+    journal::{Journal, Page},
     net::{by_index, in_time},
     project::{Project, listed},
     rpc::{self, Answer, NodeRpc, Reach, Report},
@@ -129,8 +129,8 @@ impl State {
     }
 
     fn say(&self, text: &str) {
-        (self.voice)(text);
-        self.journal.push(self.index, text);
+        let line = self.journal.push(self.index, text);
+        (self.voice)(&line.text);
     }
 
     fn say_parted(&self, island: &BTreeSet<Index>) {
@@ -243,7 +243,7 @@ impl NodeRpc for NodeDesk {
         }
     }
 
-    async fn log(self, _: Context, after: u64) -> Vec<Line> {
+    async fn log(self, _: Context, after: u64) -> Page {
         self.state.journal.read(after).await
     }
 }

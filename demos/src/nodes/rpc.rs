@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{
     index::Index,
-    journal::Line,
+    journal::Page,
     wire::{LONGEST, Transport, transport},
 };
 
@@ -26,6 +26,9 @@ pub(super) const RPC: &str = "rpc";
 
 /// How long a node may be given to answer at most.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest message in bytes.
+pub(super) const MESSAGE: usize = 1 << 16;
 
 /// How many calls on one connection are worked on at a time.
 pub(super) const IN_FLIGHT: usize = 64;
@@ -44,7 +47,7 @@ pub(super) trait NodeRpc {
     /// How it is.
     async fn report() -> Report;
     /// What it has said behind a line, waiting for something new.
-    async fn log(after: u64) -> Vec<Line>;
+    async fn log(after: u64) -> Page;
 }
 
 /// What whoever runs nodes answers.
@@ -59,7 +62,7 @@ pub(super) trait FleetRpc {
     /// All that should be there, dead or alive.
     async fn crew() -> BTreeMap<Index, Stage>;
     /// What all have said.
-    async fn log(after: u64) -> Vec<Line>;
+    async fn log(after: u64) -> Page;
 }
 
 /// To a message.

@@ -22,6 +22,7 @@ async fn bad_arguments_are_named() {
     refused(2, &["scale", "201"], &["SIZE", "0..=200"]).await;
     refused(2, &["ping", "--count", "4294967295"], &["--count", "0..=200"]).await;
     refused(2, &["serve", "--index", "4294967295"], &["--index", "1 to 200"]).await;
+    refused(2, &["ping", "--message", &"x".repeat(70_000)], &["65536 bytes at most"]).await;
     refused(2, &["partition"], &["NODES"]).await;
     refused(2, &["serve", "--index", "0"], &["--index", "0"]).await;
     refused(1, &["serve", "--backend", "zk"], &["--index 1"]).await;

@@ -4,7 +4,10 @@ use discovery::{Connectors, Discovery, Instance};
 use discovery_testbed::Port;
 use serde_json::json;
 
-use crate::nodes::{net::Net, raw::Raw};
+use crate::{
+    eventually,
+    nodes::{net::Net, raw::Raw},
+};
 
 /// In a zone that needs no server.
 async fn zone() -> (Net, Discovery, Port) {
@@ -52,4 +55,40 @@ async fn no_time_is_too_long() {
     assert_eq!(node.receive().await, None);
     net.all_answer(2).await;
     assert!(!up.out().contains("panicked"), "{}", up.out());
+}
+
+#[tokio::test]
+async fn no_message_is_too_large() {
+    let (net, discovery, _port) = zone().await;
+    let up = net.up(2).await;
+    let mut attached = net.start(&["attach", "1"]);
+    attached.says("my_app-node-1: type a message").await;
+    let mut node = Raw::dial(&discovery, "my-app/node", "1").await;
+    // More than a frame holds, taken together.
+    for _ in 0..20 {
+        let text = "x".repeat(900_000);
+        let answer = node.call(json!({ "SaySomething": { "text": text } })).await.unwrap();
+        assert_eq!(answer["Ok"]["SaySomething"]["code"], 1);
+    }
+    net.ok(&["ping", "1", "--message", "psst"]).await;
+    attached.says("node-1 | Received message: psst").await;
+    let logs = net.ok(&["logs"]).await;
+    assert!(logs.len() < 1 << 20 && logs.contains("xxx…\n") && logs.contains("Received message: psst"));
+
+    // What no frame holds cuts off whoever sends it.
+    let mut node = Raw::dial(&discovery, "my-app/node", "1").await;
+    node.send(&vec![b' '; 2 << 20]).await;
+    assert_eq!(node.receive().await, None);
+    net.all_answer(2).await;
+    assert!(!up.out().contains("died"));
+}
+
+#[tokio::test]
+async fn no_message_is_more_than_a_line() {
+    let (net, _, _port) = zone().await;
+    let up = net.up(2).await;
+    net.ok(&["ping", "1", "--message", "hi\nnode-2 | died: \u{1b}[31mkilled"]).await;
+    let line = "node-1 | Received message: hi\\nnode-2 | died: \\u{1b}[31mkilled\n";
+    eventually("the fleet has heard it", async || up.out().contains(line)).await;
+    assert!(net.ok(&["logs"]).await.contains(line));
 }
