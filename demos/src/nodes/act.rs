@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use discovery::Instance;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +20,15 @@ use super::{
     net::{Net, by_index, in_time},
     ping::{self, millis},
     project::listed,
-    rpc::{self, FleetRpcClient, NodeRpcClient, Stage},
+    rpc::{self, Failure, FleetRpcClient, NodeRpcClient, Stage},
 };
 use crate::console::{BOLD, FAINT, say};
 
 /// How long nodes may take to come and go when their number changes.
 const CHANGE: Duration = Duration::from_secs(20);
+
+/// Who has been asked, where it is about the fleet.
+const FLEET: &str = "whoever started the nodes";
 
 pub(super) async fn run(net: &Net, act: &Act, leaving: &CancellationToken) -> anyhow::Result<()> {
     match act {
@@ -51,7 +54,7 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     let follow = async {
         let mut seen = 0;
         loop {
-            for line in news(&client, seen).await?.lines {
+            for line in news(net, &client, seen).await?.lines {
                 seen = line.number;
                 line.tell();
             }
@@ -77,8 +80,9 @@ pub(super) async fn attach(net: &Net, node: &str, input: &mut Input) -> anyhow::
     .with_context(|| name.to_string())
 }
 
-async fn news(client: &NodeRpcClient, seen: u64) -> anyhow::Result<Page> {
-    Ok(client.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?)
+async fn news(net: &Net, client: &NodeRpcClient, seen: u64) -> Result<Page, Failure> {
+    let patience = WAIT + net.timeout;
+    in_time(patience, async { Ok(client.log(rpc::within(patience), seen).await?) }).await
 }
 
 /// From whoever runs them, who has also heard the dead; or else from each of the nodes.
@@ -86,21 +90,32 @@ async fn logs(net: &Net, nodes: &[String], follow: bool) -> anyhow::Result<()> {
     if let Some(fleet) = net.fleet().await? {
         let only: BTreeSet<Index> =
             nodes.iter().map(|text| net.project.index(text)).collect::<anyhow::Result<_>>()?;
-        return logs_of_fleet(&fleet, &only, follow).await;
+        return logs_of_fleet(net, &fleet, &only, follow).await;
     }
     let nodes = net.some(nodes).await?;
-    try_join_all(nodes.into_iter().map(async |(index, instance)| {
-        logs_of_node(&instance, follow).await.with_context(|| net.project.node(index).to_string())
-    }))
-    .await?;
+    let silent = nodes.iter().map(async |(index, instance)| {
+        let why = logs_of_node(net, instance, follow).await.err()?;
+        tracing::warn!("{}: {why:#}", net.project.node(*index));
+        Some(*index)
+    });
+    let silent: BTreeSet<Index> = join_all(silent).await.into_iter().flatten().collect();
+    if !silent.is_empty() {
+        bail!("no answer from {} of {}", listed(&silent), net.project.name());
+    }
     Ok(())
 }
 
-async fn logs_of_fleet(fleet: &FleetRpcClient, only: &BTreeSet<Index>, follow: bool) -> anyhow::Result<()> {
+async fn logs_of_fleet(
+    net: &Net,
+    fleet: &FleetRpcClient,
+    only: &BTreeSet<Index>,
+    follow: bool,
+) -> anyhow::Result<()> {
     let mut seen = 0;
     loop {
-        let Page { lines, has_next } =
-            fleet.log(rpc::within(WAIT * 2), seen).await.map_err(rpc::Failure::from)?;
+        let patience = WAIT + net.timeout;
+        let call = async { Ok(fleet.log(rpc::within(patience), seen).await?) };
+        let Page { lines, has_next } = in_time(patience, call).await.context(FLEET)?;
         seen = lines.last().map_or(seen, |line| line.number);
         lines.iter().filter(|line| only.is_empty() || only.contains(&line.node)).for_each(Line::tell);
         if !follow && !has_next {
@@ -109,11 +124,11 @@ async fn logs_of_fleet(fleet: &FleetRpcClient, only: &BTreeSet<Index>, follow: b
     }
 }
 
-async fn logs_of_node(instance: &Instance, follow: bool) -> anyhow::Result<()> {
-    let client = rpc::node(instance).await?;
+async fn logs_of_node(net: &Net, instance: &Instance, follow: bool) -> Result<(), Failure> {
+    let client = in_time(net.timeout, rpc::node(instance)).await?;
     let mut seen = 0;
     loop {
-        let Page { lines, has_next } = news(&client, seen).await?;
+        let Page { lines, has_next } = news(net, &client, seen).await?;
         seen = lines.last().map_or(seen, |line| line.number);
         lines.iter().for_each(Line::tell);
         if !follow && !has_next {
@@ -130,8 +145,11 @@ async fn ps(net: &Net) -> anyhow::Result<()> {
     });
     let reports = join_all(reports).await;
     let crew = match net.fleet().await? {
-        Some(fleet) => fleet.crew(rpc::within(net.timeout)).await.map_err(rpc::Failure::from)?,
-        None => BTreeMap::new(),
+        Some(fleet) => {
+            let call = async { Ok(fleet.crew(rpc::within(net.timeout)).await?) };
+            in_time(net.timeout, call).await
+        }
+        None => Ok(BTreeMap::new()),
     };
     for (index, report) in &reports {
         let name = net.project.node(*index);
@@ -150,7 +168,7 @@ async fn ps(net: &Net) -> anyhow::Result<()> {
             Err(why) => say(format_args!("{name}  registered, but: {why}  {FAINT}{place}{FAINT:#}")),
         }
     }
-    for (index, stage) in crew.iter().filter(|(index, _)| !found.contains_key(index)) {
+    for (index, stage) in crew.iter().flatten().filter(|(index, _)| !found.contains_key(index)) {
         let how = match stage {
             Stage::Starting => "starting".into(),
             Stage::Running => "runs, but is not registered".into(),
@@ -158,13 +176,13 @@ async fn ps(net: &Net) -> anyhow::Result<()> {
         };
         say(format_args!("{}  {how}", net.project.node(*index)));
     }
-    Ok(())
+    crew.map(drop).context(FLEET)
 }
 
 async fn kill(net: &Net, node: &str) -> anyhow::Result<()> {
     let index = net.project.index(node)?;
     let fleet = net.need_fleet().await?;
-    if !fleet.kill(rpc::within(net.timeout), index).await.map_err(rpc::Failure::from)? {
+    if !fleet.kill(rpc::within(net.timeout), index).await.map_err(Failure::from)? {
         bail!("{} does not run; `ps` says who does", net.project.node(index));
     }
     say(format_args!("{} is dead", net.project.node(index)));
@@ -174,14 +192,14 @@ async fn kill(net: &Net, node: &str) -> anyhow::Result<()> {
 /// Tells all nodes who is on the island, and whoever starts more of them.
 async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
     if let Some(fleet) = net.fleet().await? {
-        match fleet.part(rpc::within(CHANGE), island.clone()).await.map_err(rpc::Failure::from) {
+        match fleet.part(rpc::within(CHANGE), island.clone()).await.map_err(Failure::from) {
             Ok(roster) => {
                 // Those who have only just been started know of the last partition, and can be told when they are here.
                 let mut view = net.registry.discovery.view(net.project.nodes()).await?;
                 let here = view.wait_for(|snapshot, _| roster.is_here(&by_index(snapshot)));
                 let _ = time::timeout(net.timeout, here).await;
             }
-            Err(why) => tracing::warn!("whoever started the nodes: {why}"),
+            Err(why) => tracing::warn!("{FLEET}: {why}"),
         }
     }
     let nodes = net.nodes().await?;
@@ -208,7 +226,7 @@ async fn scale(net: &Net, size: u32) -> anyhow::Result<()> {
     let roster = fleet
         .scale(rpc::within(CHANGE), size)
         .await
-        .map_err(rpc::Failure::from)?
+        .map_err(Failure::from)?
         .map_err(|error| anyhow::anyhow!(error))?;
     let mut view = net.registry.discovery.view(net.project.nodes()).await?;
     let all = view.wait_for(|snapshot, _| roster.is_met_by(&by_index(snapshot)));

@@ -22,6 +22,7 @@ macro_rules! tests_on {
             who_is_up_can_be_called
             a_partition_is_seen_by_the_nodes
             messages_are_answered_and_logged
+            one_that_is_silent_hides_no_other
             projects_do_not_see_each_other
             nodes_end_with_whoever_started_them
         }
@@ -274,6 +275,34 @@ pub(crate) async fn messages_are_answered_and_logged<R: Registry>() {
         !ended.success() && attached.log().contains("my_app-node-1: the connection broke"),
         "{attached:?}"
     );
+}
+
+pub(crate) async fn one_that_is_silent_hides_no_other<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let net = Net::on(&registry);
+    // Nobody runs these together, so each is asked.
+    let [mut first, mut second] =
+        ["1", "2"].map(|node| net.start(&["serve", "--index", node, "--port", "0", "--ttl", "30s"]));
+    first.says("here: node 2").await;
+    let mut logs = net.start(&["logs", "--follow"]);
+    logs.says("node-2 | Running as server...").await;
+    second.signal(Signal::STOP);
+    let out = net.fails(&["logs", "--timeout", "200ms"], "no answer from node 2 of my_app").await;
+    assert!(out.contains("node-1 | here: node 2") && !out.contains("node-2 |"), "{out}");
+    second.signal(Signal::KILL);
+    second.ended().await;
+    eventually("it is noticed", async || logs.log().contains("my_app-node-2: the connection broke")).await;
+    net.ok(&["ping", "1", "--message", "later"]).await;
+    logs.says("node-1 | Received message: later").await;
+
+    // Nor does whoever started them.
+    let net = net.project("green");
+    let up = net.start(&["up", "2", "--ttl", "30s"]);
+    net.all_answer(2).await;
+    up.signal(Signal::STOP);
+    let out = net.fails(&["ps"], "whoever started the nodes: no answer within 2s").await;
+    assert!(out.contains("green-node-1  up") && out.contains("green-node-2  up"), "{out}");
+    up.signal(Signal::CONT);
 }
 
 pub(crate) async fn projects_do_not_see_each_other<R: Registry>() {
