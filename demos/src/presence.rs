@@ -36,6 +36,8 @@ pub(crate) struct Presence {
     is_quiet: bool,
     /// What was last told of how it stands.
     told: Phase,
+    /// Whether it has ever been registered.
+    was_active: bool,
     /// Read by whoever shows it.
     standing: watch::Sender<Standing>,
     /// Since when another holds our place.
@@ -52,6 +54,7 @@ impl Presence {
             registration,
             is_quiet: false,
             told: Phase::Pending,
+            was_active: false,
             standing: watch::Sender::new(Standing::Is(Phase::Pending)),
             taken: None,
         }
@@ -113,7 +116,8 @@ impl Presence {
     /// Drains and deregisters, as well as the registry lets us; for whom nobody calls, there is no drain.
     pub(crate) async fn leave(self, drain: Duration) {
         self.standing.send_replace(Standing::Draining);
-        let Self { registry, registration, name, is_quiet, told, .. } = self;
+        let Self { registry, registration, name, is_quiet, .. } = self;
+        let was_active = self.was_active || registration.status().is_active();
         let departure = async {
             // Nobody can see the drain of what is not known to be registered.
             if !drain.is_zero() && registration.status().is_active() {
@@ -124,7 +128,7 @@ impl Presence {
         };
         match time::timeout(drain + PATIENCE, departure).await {
             Ok(Ok(())) if is_quiet => {}
-            Ok(Ok(())) if told == Phase::Pending => tracing::info!("{name} was never registered"),
+            Ok(Ok(())) if !was_active => tracing::info!("{name} was never registered"),
             Ok(Ok(())) => tracing::info!("{name} has left"),
             Ok(Err(error)) => tracing::warn!(%error, "{name} leaves without a word; its lease will end"),
             Err(_) => tracing::warn!("{registry} does not answer; the lease of {name} will end by itself"),
@@ -140,6 +144,7 @@ impl Presence {
         let is_taken = status.phase == Phase::Refused
             && status.cause.as_ref().is_some_and(|cause| cause.kind() == ErrorKind::Conflict);
         self.taken = is_taken.then(|| self.taken.unwrap_or_else(Instant::now));
+        self.was_active |= status.is_active();
         self.tell(status);
         self.standing.send_replace(Standing::Is(status.phase));
     }

@@ -186,5 +186,6 @@ pub(crate) async fn who_comes_as_a_second_store_is_told<R: Registry>() {
     let log = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{log}");
     assert!(log.contains("there is a dockercoins/store already"), "{log}");
+    assert!(log.contains("was never registered") && !log.contains("has left"), "{log}");
     assert_eq!(page.members("store").await.len(), 1, "the first one is still there");
 }
