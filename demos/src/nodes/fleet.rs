@@ -45,6 +45,9 @@ const STARTING: Duration = Duration::from_secs(10);
 /// How many bytes of a line of a node are taken at a time.
 const LINE: u64 = 2 * journal::TEXT as u64;
 
+/// How much longer than twice what was asked for a lease may last: registries round it up.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// The pause between two attempts to register after another `up`, which may have died.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -124,20 +127,34 @@ impl Fleet {
             .id("1".parse()?)
             .endpoints(door.endpoints.clone())
             .build()?;
-        let deadline = Instant::now() + self.common.ttl * 2;
+        let deadline = Instant::now() + self.common.ttl * 2 + GRACE;
+        let mut is_told = false;
         loop {
             let register = registry.discovery.register(instance.clone()).ttl(self.common.ttl);
             match register.await {
-                // One that has died is there for as long as its lease.
-                Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < deadline => {
-                    time::sleep(AGAIN).await;
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict => anyhow::bail!(
-                    "the nodes of {} are up already; change how many with `scale`, or choose another --project",
-                    project.name()
-                ),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
                 registered => return registered.with_context(|| format!("cannot register on {registry}")),
             }
+            // One that has died is there for as long as its lease, and does not answer.
+            if self.net.is_up().await? {
+                anyhow::bail!(
+                    "the nodes of {} are up already; change how many with `scale`, or choose another --project",
+                    project.name()
+                );
+            }
+            if Instant::now() > deadline {
+                anyhow::bail!(
+                    "an `up` of {} is registered, but does not answer; end it, or choose another --project",
+                    project.name()
+                );
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::info!(
+                    "an earlier `up` of {} has died; waiting for its lease to end",
+                    project.name()
+                );
+            }
+            time::sleep(AGAIN).await;
         }
     }
 

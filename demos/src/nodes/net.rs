@@ -76,6 +76,14 @@ impl Net {
         in_time(self.timeout, client).await.with_context(|| self.project.node(index).to_string())
     }
 
+    /// Whether an `up` answers.
+    pub(super) async fn is_up(&self) -> anyhow::Result<bool> {
+        let fleets = lookup(&self.registry, self.project.fleet()).await?;
+        let Some(fleet) = fleets.iter().next() else { return Ok(false) };
+        let call = async { Ok(rpc::fleet(fleet).await?.crew(rpc::within(self.timeout)).await?) };
+        Ok(in_time(self.timeout, call).await.is_ok())
+    }
+
     /// Whoever runs the nodes, if it is an `up`; one that has just died is none.
     pub(super) async fn fleet(&self) -> anyhow::Result<Option<rpc::FleetRpcClient>> {
         // It registers, which cannot be done here.

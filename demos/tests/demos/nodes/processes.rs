@@ -329,5 +329,17 @@ pub(crate) async fn nodes_end_with_whoever_started_them<R: Registry>() {
     up.ended().await;
     eventually("all have left", async || net.ok(&["ps"]).await.is_empty()).await;
     // Its own lease may still be there.
-    let _up = net.up(2).await;
+    let mut up = net.up(2).await;
+
+    // Also for much longer than the next one asks for.
+    up.signal(Signal::TERM);
+    up.ended().await;
+    let mut up = net.start(&["up", "1", "--ttl", "5s"]);
+    net.all_answer(1).await;
+    up.signal(Signal::KILL);
+    up.ended().await;
+    let next = net.start(&["up", "2", "--ttl", "300ms"]);
+    eventually("it says what it waits for", async || next.log().contains("waiting for its lease to end"))
+        .await;
+    net.all_answer(2).await;
 }
