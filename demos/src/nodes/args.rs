@@ -192,10 +192,17 @@ pub(super) struct PingArgs {
 
 /// A line that is typed while `up` runs.
 #[derive(Debug, Parser)]
-#[command(multicall = true, disable_help_flag = true)]
-pub(super) struct Prompt {
-    #[command(subcommand)]
-    pub(super) typed: Typed,
+#[command(
+    multicall = true,
+    disable_help_flag = true,
+    override_usage = "COMMAND, such as `ping --matrix`",
+    help_template = "{subcommands}\n\n`help COMMAND` says more. Quotes hold words together, as in a shell."
+)]
+pub(super) enum Prompt {
+    #[command(flatten)]
+    Typed(Typed),
+    /// Ends all nodes, and this; so does Ctrl-C
+    Quit,
 }
 
 /// How many nodes there can be.

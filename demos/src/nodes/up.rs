@@ -1,6 +1,6 @@
 //! All in one: a fleet in the foreground, which takes commands.
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -54,7 +54,7 @@ pub(super) async fn run(
 fn greet(net: &Net, size: u32) {
     let (project, registry) = (net.project.name(), &net.registry);
     say(format_args!("\n  {BOLD}{size} nodes{BOLD:#} of {project}  {FAINT}on {registry}{FAINT:#}"));
-    let acts = "ping, ping --matrix, attach 2, kill 3, scale 7, partition 1 2, heal, ps, logs, help";
+    let acts = "ping, ping --matrix, attach 2, kill 3, scale 7, partition 1 2, heal, ps, logs, help, quit";
     say(format_args!("\n  {FAINT}Type here: {acts}{FAINT:#}"));
     if let Some(command) = registry.command("ping") {
         say(format_args!("  {FAINT}Or in another terminal: {command}{FAINT:#}"));
@@ -62,7 +62,7 @@ fn greet(net: &Net, size: u32) {
     say("");
 }
 
-/// Does what is typed.
+/// Does what is typed, until that is to quit.
 async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
     let mut input = Input::open();
     let mut pending = None;
@@ -74,9 +74,10 @@ async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
         if line.is_empty() {
             continue;
         }
-        let done = match Prompt::try_parse_from(line.split_whitespace()) {
-            Ok(Prompt { typed: Typed::Attach { node } }) => act::attach(net, &node, &mut input).await,
-            Ok(Prompt { typed: Typed::Act(act) }) => tokio::select! {
+        let done = match parse(&line) {
+            Ok(Prompt::Quit) => return Ok(()),
+            Ok(Prompt::Typed(Typed::Attach { node })) => act::attach(net, &node, &mut input).await,
+            Ok(Prompt::Typed(Typed::Act(act))) => tokio::select! {
                 done = act::run(net, &act, leaving) => done,
                 // What is endless ends when something else is typed.
                 line = input.command(), if act.is_endless() => {
@@ -93,4 +94,10 @@ async fn prompt(net: &Net, leaving: &CancellationToken) -> anyhow::Result<()> {
             console::error(&error);
         }
     }
+}
+
+fn parse(line: &str) -> Result<Prompt, clap::Error> {
+    let words = shell_words::split(line)
+        .map_err(|error| clap::Error::raw(ErrorKind::InvalidValue, format!("{error}\n")))?;
+    Prompt::try_parse_from(words)
 }

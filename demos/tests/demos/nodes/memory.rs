@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::demo::Demo;
+use crate::{demo::Demo, eventually};
 
 fn start() -> Demo {
     Demo::spawn(["nodes", "up", "4", "--backend", "mem", "--project", "my_app", "--ttl", "300ms"])
@@ -10,12 +10,11 @@ fn start() -> Demo {
 
 /// Types a line until what it prints has this in it.
 async fn until(up: &mut Demo, line: &str, what: &str) {
-    crate::eventually(&format!("{line}: {what}"), async || {
+    eventually(&format!("{line}: {what}"), async || {
         let before = up.out().len();
         up.tell(line).await;
         up.tell("nonsense").await;
-        crate::eventually(line, async || up.out()[before..].contains("unrecognized subcommand 'nonsense'"))
-            .await;
+        eventually(line, async || up.out()[before..].contains("unrecognized subcommand 'nonsense'")).await;
         up.out()[before..].contains(what)
     })
     .await;
@@ -51,11 +50,44 @@ async fn all_can_be_done_by_typing() {
 }
 
 #[tokio::test]
+async fn lines_are_read_as_a_shell_reads_them() {
+    let mut up = start();
+    up.says("4 nodes of my_app").await;
+    until(&mut up, "help", "`help COMMAND` says more").await;
+    assert!(!up.out().contains("<COMMAND>"), "{}", up.out());
+    until(&mut up, "help kill", "Usage: kill <NODE>").await;
+    until(&mut up, "ping --message \"it's all\\ right\"", "Received message: it's all\\ right").await;
+    until(&mut up, "ping --message it's", "error: missing closing quote").await;
+    up.tell("quit").await;
+    assert!(up.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_change_that_is_waited_for_can_be_broken_off() {
+    let args = ["nodes", "up", "3", "--backend", "mem", "--project", "my_app", "--ttl", "1h"];
+    let mut up = Demo::spawn(args);
+    up.says("3 nodes of my_app").await;
+    until(&mut up, "ping", "3 of 3 answer").await;
+    up.tell("kill 3").await;
+    up.says("my_app-node-3 is dead").await;
+    up.tell("scale 1").await;
+    // What is left to wait for takes an hour.
+    up.says("node-1 | gone: node 2").await;
+    up.signal(Signal::INT);
+    assert!(up.ended().await.success());
+    assert!(!up.log().contains("not all have come or gone"), "{}", up.log());
+}
+
+#[tokio::test]
 async fn the_end_of_the_input_is_not_the_end() {
     let mut up = start();
     up.says("4 nodes of my_app").await;
+    up.tell("ping --every 10ms --message tick").await;
+    up.says("Received message: tick").await;
     up.hang_up();
-    up.says("node-4 | here: ").await;
+    let ticks = |up: &Demo| up.out().matches("Received message: tick").count();
+    let before = ticks(&up);
+    eventually("it goes on for half a second at least", async || ticks(&up) > before + 4 * 50).await;
     up.signal(Signal::TERM);
     assert!(up.ended().await.success());
 }
