@@ -157,6 +157,38 @@ pub(crate) async fn run(args: &[&str]) -> Output {
     timeout(DEADLINE, command(&args).kill_on_drop(true).output()).await.expect("it ends by itself").unwrap()
 }
 
+/// What came of a command.
+#[derive(Debug)]
+pub(crate) struct Done {
+    label: String,
+    pub(crate) code: Option<i32>,
+    /// What it has printed for people.
+    pub(crate) out: String,
+    pub(crate) log: String,
+}
+
+impl Done {
+    /// Runs the binary with these arguments to its end.
+    pub(crate) async fn of(args: &[&str]) -> Self {
+        let output = run(args).await;
+        let [out, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        Self { label: args.join(" "), code: output.status.code(), out, log }
+    }
+
+    /// What it has printed where it is to succeed.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}: {self:?}", self.label);
+        self.out
+    }
+
+    /// What it has printed where it is to fail for this reason.
+    pub(crate) fn fails(self, reason: &str) -> String {
+        assert_eq!(self.code, Some(1), "{}: {self:?}", self.label);
+        assert!(self.log.contains(reason), "{}: {reason:?} is not in {self:?}", self.label);
+        self.out
+    }
+}
+
 fn command(args: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demos"));
     command.args(args).env_remove("RUST_LOG").env_remove("DISCOVERY_BACKEND").env("NO_COLOR", "1");

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    demo::{self, Demo},
+    demo::{Demo, Done},
     eventually,
     registry::Registry,
 };
@@ -12,14 +12,6 @@ use crate::{
 pub(crate) struct Net {
     locator: String,
     project: String,
-}
-
-/// What came of a command.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) log: String,
 }
 
 impl Net {
@@ -60,24 +52,17 @@ impl Net {
 
     /// Runs a command to its end.
     pub(crate) async fn run(&self, args: &[&str]) -> Done {
-        let output = demo::run(&self.whole(args)).await;
-        let [out, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        Done { code: output.status.code(), out, log }
+        Done::of(&self.whole(args)).await
     }
 
     /// Runs a command that is to succeed; returns what it printed.
     pub(crate) async fn ok(&self, args: &[&str]) -> String {
-        let done = self.run(args).await;
-        assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
-        done.out
+        self.run(args).await.ok()
     }
 
     /// Runs a command that is to fail for this reason; returns what it printed.
     pub(crate) async fn fails(&self, args: &[&str], reason: &str) -> String {
-        let done = self.run(args).await;
-        assert_eq!(done.code, Some(1), "{args:?}: {done:?}");
-        assert!(done.log.contains(reason), "{args:?}: {reason:?} is not in {done:?}");
-        done.out
+        self.run(args).await.fails(reason)
     }
 
     /// Does something to the process of a node from outside.

@@ -4,7 +4,7 @@ use discovery::recipe::{Group, Runs};
 use serde_json::{Value, json};
 
 use crate::{
-    demo::{self, Demo},
+    demo::{Demo, Done},
     eventually,
     http::{self, Answer},
     registry::{Registry, connect},
@@ -59,11 +59,7 @@ impl Commands {
 
     /// Runs one to its end, which is to be a good one; returns what it printed.
     pub(crate) async fn ok(&self, args: &[&str]) -> String {
-        let output = demo::run(&self.whole(args)).await;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let log = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}{log}");
-        said
+        Done::of(&self.whole(args)).await.ok()
     }
 
     /// The same, where what it prints has this in it.
@@ -76,11 +72,7 @@ impl Commands {
 
     /// Runs one to its end, which is to be a bad one for this reason.
     pub(crate) async fn refuses(&self, args: &[&str], reason: &str) {
-        let output = demo::run(&self.whole(args)).await;
-        let log = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {log}");
-        assert!(log.contains(reason), "{args:?}: {reason:?} is not in {log}");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = Done::of(&self.whole(args)).await.fails(reason);
         assert!(!said.contains("Done!"), "{args:?}: {said}");
     }
 
