@@ -338,8 +338,8 @@ pub(crate) async fn nodes_end_with_whoever_started_them<R: Registry>() {
     net.all_answer(1).await;
     up.signal(Signal::KILL);
     up.ended().await;
-    let next = net.start(&["up", "2", "--ttl", "300ms"]);
-    eventually("it says what it waits for", async || next.log().contains("waiting for its lease to end"))
+    let heir = net.start(&["up", "2", "--ttl", "300ms"]);
+    eventually("it says what it waits for", async || heir.log().contains("waiting for its lease to end"))
         .await;
     net.all_answer(2).await;
 }
