@@ -42,7 +42,7 @@ pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) 
         listen: args.listen.clone(),
         rng: args.rng,
         hasher: args.hasher,
-        members: Mutex::default(),
+        instances: Mutex::default(),
         workers: TaskTracker::new(),
         others: TaskTracker::new(),
         failed,
@@ -84,7 +84,7 @@ pub(super) struct Crew {
     hasher: HasherArgs,
     tools: Tools,
     /// What ends each of them, those who came last at the end. Never locked across an `await`.
-    members: Mutex<BTreeMap<Part, Vec<CancellationToken>>>,
+    instances: Mutex<BTreeMap<Part, Vec<CancellationToken>>>,
     workers: TaskTracker,
     others: TaskTracker,
     failed: mpsc::UnboundedSender<anyhow::Error>,
@@ -98,12 +98,12 @@ impl Crew {
             matches!(part, Part::Rng | Part::Hasher | Part::Worker),
             "there is one {part}, and no use in another"
         );
-        let mut members = self.members();
-        let members = members.entry(part).or_default();
-        while members.len() < count {
-            members.push(self.start(part));
+        let mut instances = self.instances();
+        let instances = instances.entry(part).or_default();
+        while instances.len() < count {
+            instances.push(self.start(part));
         }
-        for superfluous in members.drain(count..) {
+        for superfluous in instances.drain(count..) {
             superfluous.cancel();
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Crew {
 
     async fn end(&self, parts: &[Part], tracker: &TaskTracker) {
         for part in parts {
-            for token in self.members().remove(part).unwrap_or_default() {
+            for token in self.instances().remove(part).unwrap_or_default() {
                 token.cancel();
             }
         }
@@ -147,7 +147,7 @@ impl Crew {
         tracker.wait().await;
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeMap<Part, Vec<CancellationToken>>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn instances(&self) -> MutexGuard<'_, BTreeMap<Part, Vec<CancellationToken>>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

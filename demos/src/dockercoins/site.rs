@@ -1,6 +1,6 @@
 //! Where a project has its parts: their names in the registry, and how to be found under one of them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
@@ -61,13 +61,17 @@ impl fmt::Display for Part {
 pub(super) struct Site {
     registry: Registry,
     project: ServiceName,
+    /// Of the parts, in the order of [`Part::ALL`].
+    names: Arc<[ServiceName]>,
     stay: Stay,
 }
 
 impl Site {
     pub(super) fn new(registry: Registry, common: &Common) -> anyhow::Result<Self> {
         let project = ServiceName::from_labels([&common.project])?;
-        Ok(Self { registry, project, stay: common.stay })
+        let names =
+            Part::ALL.iter().map(|part| project.child(part.label())).collect::<discovery::Result<_>>()?;
+        Ok(Self { registry, project, names, stay: common.stay })
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -147,8 +151,7 @@ impl Site {
     }
 
     fn name(&self, part: Part) -> ServiceName {
-        // A label that we chose ourselves: there is nothing wrong with it.
-        self.project.child(part.label()).unwrap_or_else(|_| self.project.clone())
+        self.names[part as usize].clone()
     }
 }
 

@@ -85,12 +85,12 @@ function show() {
   showLink();
 }
 
-const members = (name) => picture.parts.find(({ part }) => part === name).members;
+const instances = (name) => picture.parts.find(({ part }) => part === name).instances;
 
 /** What holds it up. */
 function note() {
-  const rngs = members("rng").length;
-  const workers = count(members("worker").length, "worker");
+  const rngs = instances("rng").length;
+  const workers = count(instances("worker").length, "worker");
   if (picture.ceiling === null) return `${workers}; no rng holds them up`;
   if (rngs === 0) return `${workers}, and no rng`;
   const share = picture.rate / picture.ceiling;
@@ -112,30 +112,30 @@ function remember() {
 const calls = new Set(["rng", "hasher"]);
 const busy = new Set(["rng", "hasher", "worker"]);
 
-function showPart({ part, latency, members }) {
+function showPart({ part, latency, instances }) {
   const section = $(`part-${part}`) ?? newPart(part);
   const each = section.querySelector(".latency");
   if (latency) {
     each.replaceChildren(
       ...["p50", "p95", "p99"].flatMap((p) => [`${p} `, make("b", {}, `${millis(latency[p])} ms`), "  "]),
     );
-  } else write(each, busy.has(part) && members.length > 0 ? count(members.length, part) : "");
-  write(section.querySelector("output"), members.filter(({ status }) => status === "up").length);
+  } else write(each, busy.has(part) && instances.length > 0 ? count(instances.length, part) : "");
+  write(section.querySelector("output"), instances.filter(({ status }) => status === "up").length);
   section.querySelector(".scale").hidden = !picture.scalable || !busy.has(part);
 
   const body = section.querySelector("tbody");
-  const most = Math.max(...members.map(({ rate }) => rate), 0.001);
+  const most = Math.max(...instances.map(({ rate }) => rate), 0.001);
   const gone = new Set(body.children);
-  for (const member of members) {
-    const id = `${part}-${member.id}`;
-    const row = $(id) ?? body.appendChild(newRow(id, part, member));
+  for (const instance of instances) {
+    const id = `${part}-${instance.id}`;
+    const row = $(id) ?? body.appendChild(newRow(id, part, instance));
     gone.delete(row);
-    mark(row, "status", member.status);
+    mark(row, "status", instance.status);
     if (!busy.has(part)) continue;
-    write(row.querySelector(".bar span"), rate(member.rate));
-    row.querySelector(".bar").style.setProperty("--share", member.rate / most);
+    write(row.querySelector(".bar span"), rate(instance.rate));
+    row.querySelector(".bar").style.setProperty("--share", instance.rate / most);
     for (const cell of row.querySelectorAll("[data-p]")) {
-      write(cell, member.latency ? millis(member.latency[cell.dataset.p]) : "–");
+      write(cell, instance.latency ? millis(instance.latency[cell.dataset.p]) : "–");
     }
   }
   for (const row of gone) row.remove();
@@ -171,7 +171,7 @@ function newRow(id, part, { id: name, address, host, pid }) {
 const wanted = {}; // what was asked for a moment ago and is not to be seen yet
 
 async function scale(part, by) {
-  const now = members(part).filter(({ status }) => status === "up").length;
+  const now = instances(part).filter(({ status }) => status === "up").length;
   const wish = wanted[part] && Date.now() - wanted[part].at < 1500 ? wanted[part].count : now;
   const count = Math.max(0, wish + by);
   wanted[part] = { count, at: Date.now() };
@@ -237,7 +237,7 @@ function draw() {
       steps += steps === "" ? `M${to}` : `H${x(at).toFixed(1)}V${y(ceiling ?? most).toFixed(1)}`;
     }
     parts.push(svg("path", { class: "ceiling", d: steps }));
-    const name = `ceiling of ${count(members("rng").length, "rng")}: ${rate(picture.ceiling)}`;
+    const name = `ceiling of ${count(instances("rng").length, "rng")}: ${rate(picture.ceiling)}`;
     parts.push(svg("text", { class: "ceiling-name", x: width - MARGIN.right, y: y(picture.ceiling) - 6 }, name));
   }
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -41,12 +41,12 @@ pub(super) struct Picture {
 pub(super) struct Roster {
     pub(super) part: Part,
     pub(super) latency: Option<Latency>,
-    pub(super) members: Vec<Member>,
+    pub(super) instances: Vec<InstanceState>,
 }
 
 /// An instance as the registry has it, and what it does as the store has it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Member {
+pub(super) struct InstanceState {
     pub(super) id: String,
     pub(super) address: Option<String>,
     pub(super) host: Option<String>,
@@ -81,9 +81,9 @@ impl Picture {
 }
 
 fn roster(part: Part, snapshot: &Snapshot, meter: &Meter) -> Roster {
-    let members = of(part, snapshot).map(|instance| {
+    let instances = of(part, snapshot).map(|instance| {
         let id = instance.id().to_string();
-        Member {
+        InstanceState {
             address: instance.endpoints().first().map(ToString::to_string),
             host: instance.metadata("host").map(str::to_owned),
             pid: instance.metadata("pid").map(str::to_owned),
@@ -93,7 +93,7 @@ fn roster(part: Part, snapshot: &Snapshot, meter: &Meter) -> Roster {
             id,
         }
     });
-    Roster { part, latency: meter.latency(part, None), members: members.collect() }
+    Roster { part, latency: meter.latency(part, None), instances: instances.collect() }
 }
 
 /// Each rng has its own; one that does not say counts for nothing.

@@ -8,7 +8,7 @@ const FILE: &str = include_str!("../../../compose/dockercoins.yml");
 
 fn count(picture: &Value, part: &str) -> usize {
     let parts = picture["parts"].as_array().into_iter().flatten();
-    parts.filter(|of| of["part"] == part).filter_map(|of| of["members"].as_array()).map(Vec::len).sum()
+    parts.filter(|of| of["part"] == part).filter_map(|of| of["instances"].as_array()).map(Vec::len).sum()
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ const WORKER: [&str; 6] = ["--worker-delay", "10ms", "--hold", "1s", "--timeout"
 /// The processes that are killed and started again, all but the store.
 struct Troops {
     project: Project,
-    members: BTreeMap<&'static str, Vec<Demo>>,
+    instances: BTreeMap<&'static str, Vec<Demo>>,
     /// What workers said who are dead.
     logs: String,
     killed: usize,
@@ -40,7 +40,7 @@ struct Troops {
 impl Troops {
     async fn start(project: &Project) -> Self {
         let mut troops =
-            Self { project: project.clone(), members: BTreeMap::new(), logs: String::new(), killed: 0 };
+            Self { project: project.clone(), instances: BTreeMap::new(), logs: String::new(), killed: 0 };
         for (part, count) in [("rng", 2), ("hasher", 2), ("worker", 4)] {
             for _ in 0..count {
                 troops.enlist(part).await;
@@ -56,12 +56,12 @@ impl Troops {
             "hasher" => self.project.serve(part, &[&HASHER[..], &ttl].concat()).await,
             _ => self.project.start(part, &[&WORKER[..], &ttl].concat()),
         };
-        self.members.entry(part).or_default().push(new);
+        self.instances.entry(part).or_default().push(new);
     }
 
     /// Kills one, and starts another in its place.
     async fn kill(&mut self, part: &'static str) {
-        let mut victim = self.members.get_mut(part).unwrap().remove(0);
+        let mut victim = self.instances.get_mut(part).unwrap().remove(0);
         victim.signal(Signal::KILL);
         victim.ended().await;
         self.logs += &victim.log();
@@ -71,7 +71,7 @@ impl Troops {
 
     /// Asks all workers to leave, which they do in order.
     async fn send_home(&mut self) {
-        let mut workers = self.members.remove("worker").unwrap_or_default();
+        let mut workers = self.instances.remove("worker").unwrap_or_default();
         for worker in &workers {
             worker.signal(Signal::TERM);
         }
@@ -109,7 +109,7 @@ async fn lose_replies(troops: &Troops, proxy: &Proxy) {
         // As long as they may pause between attempts.
         let deadline = Instant::now() + Duration::from_millis(2500);
         let is_repeated =
-            || troops.members["worker"].iter().any(|worker| worker.log().contains("was counted before"));
+            || troops.instances["worker"].iter().any(|worker| worker.log().contains("was counted before"));
         while !is_repeated() && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;
         }
@@ -232,15 +232,15 @@ pub(crate) async fn a_redis_is_found_by_name_and_has_the_keys_of_the_original<R:
     let page = project.page().await;
     let mut worker = project.start("worker", &["--worker-delay", "0s"]);
     eventually("there are coins", async || page.json().await["coins"].as_u64() > Some(2)).await;
-    let store = page.members("store").await;
+    let store = page.instances("store").await;
     assert_eq!(store[0]["address"].as_str(), Some(&*url));
 
     // Away, it is seen as down; and back, it goes on.
     redis.kill().await;
-    eventually("Redis is down", async || page.members("store").await[0]["status"] == "down").await;
+    eventually("Redis is down", async || page.instances("store").await[0]["status"] == "down").await;
     assert_eq!(http::get(&format!("{}json", page.0.url())).await.status, 503);
     redis.restart().await;
-    eventually("Redis is up", async || page.members("store").await[0]["status"] == "up").await;
+    eventually("Redis is up", async || page.instances("store").await[0]["status"] == "up").await;
     eventually("the page reads it", async || page.picture().await["trouble"].is_null()).await;
     page.until_more(20).await;
 
@@ -255,7 +255,7 @@ pub(crate) async fn a_redis_is_found_by_name_and_has_the_keys_of_the_original<R:
     }
     introduced.signal(Signal::TERM);
     assert!(introduced.ended().await.success());
-    page.until_members("store", 0).await;
+    page.until_instances("store", 0).await;
 }
 
 /// The units that Redis remembers.

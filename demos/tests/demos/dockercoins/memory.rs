@@ -14,7 +14,7 @@ async fn demo(more: &[&str]) -> Page {
 #[tokio::test]
 async fn ten_workers_reach_a_ceiling_that_lifts_when_a_second_rng_joins() {
     let page = demo(&["--workers", "10"]).await;
-    page.until_members("worker", 10).await;
+    page.until_instances("worker", 10).await;
     eventually("the ceiling is nearly reached", async || page.rate().await > 8.5).await;
     // All have been in line then.
     eventually("it is rng that holds them up", async || {
@@ -27,7 +27,7 @@ async fn ten_workers_reach_a_ceiling_that_lifts_when_a_second_rng_joins() {
     let picture = page.picture().await;
     assert_eq!(picture["ceiling"], 10.0);
     assert!(picture["rate"].as_f64() < Some(10.5), "one rng cannot do more: {picture}");
-    for worker in page.members("worker").await {
+    for worker in page.instances("worker").await {
         let rate = worker["rate"].as_f64().unwrap();
         assert!((0.3..2.0).contains(&rate), "each has its share: {worker}");
     }
@@ -35,11 +35,11 @@ async fn ten_workers_reach_a_ceiling_that_lifts_when_a_second_rng_joins() {
     page.scale("rng", 2).await;
     eventually("two rngs do more than one can", async || page.rate().await > 13.0).await;
     assert_eq!(page.picture().await["ceiling"], 20.0);
-    for rng in page.members("rng").await {
+    for rng in page.instances("rng").await {
         assert!(rng["rate"].as_f64() > Some(4.0), "both are called: {rng}");
     }
     page.scale("rng", 1).await;
-    page.until_members("rng", 1).await;
+    page.until_instances("rng", 1).await;
     eventually("the ceiling is back", async || page.rate().await < 11.0).await;
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn parts_find_each_other_by_name_and_replace_each_other<R: Regi
     page.until_more(3).await;
     assert_eq!(http::get(&format!("{}readyz", page.0.url())).await.status, 200);
     for part in ["rng", "hasher", "worker", "store", "webui"] {
-        page.until_members(part, 1).await;
+        page.until_instances(part, 1).await;
     }
 
     // The answers of the original.
@@ -59,20 +59,20 @@ pub(crate) async fn parts_find_each_other_by_name_and_replace_each_other<R: Regi
     // Another rng is called as soon as it is there, and instead of one that dies.
     let _second = project.serve("rng", &[]).await;
     let workers = [project.start("worker", &[]), project.start("worker", &[])];
-    page.until_members("worker", 3).await;
+    page.until_instances("worker", 3).await;
     eventually("both rngs are called", async || {
-        page.members("rng").await.iter().filter(|rng| rng["rate"].as_f64().unwrap() > 0.5).count() == 2
+        page.instances("rng").await.iter().filter(|rng| rng["rate"].as_f64().unwrap() > 0.5).count() == 2
     })
     .await;
     rng.signal(Signal::KILL);
     page.until_more(10).await;
-    page.until_members("rng", 1).await;
+    page.until_instances("rng", 1).await;
 
     // A worker that dies leaves the registry with its lease, one that is asked to leave at once.
     worker.signal(Signal::KILL);
-    page.until_members("worker", 2).await;
+    page.until_instances("worker", 2).await;
     workers[0].signal(Signal::INT);
-    page.until_members("worker", 1).await;
+    page.until_instances("worker", 1).await;
     page.until_more(3).await;
 }
 
@@ -89,14 +89,14 @@ pub(crate) async fn projects_side_by_side_do_not_see_each_other<R: Registry>() {
     let (in_blue, in_green) = (blue.page().await, green.page().await);
     let _workers = [blue.start("worker", &[]), green.start("worker", &[])];
     in_blue.until_more(10).await;
-    in_green.until_members("worker", 1).await;
+    in_green.until_instances("worker", 1).await;
     // The rng of blue is none for green.
-    assert_eq!(in_green.members("rng").await, [] as [serde_json::Value; 0]);
+    assert_eq!(in_green.instances("rng").await, [] as [serde_json::Value; 0]);
     eventually("the unit of green waits", async || in_green.picture().await["open"] == 1).await;
     assert_eq!(in_green.json().await["hashes"], json!(null));
     let ids = async |page: &Page| {
-        let members = page.members("worker").await;
-        members.iter().map(|member| member["id"].clone()).collect::<Vec<_>>()
+        let instances = page.instances("worker").await;
+        instances.iter().map(|instance| instance["id"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&in_blue).await.len(), 1);
     assert_ne!(ids(&in_blue).await, ids(&in_green).await);
@@ -120,7 +120,7 @@ pub(crate) async fn a_worker_leaves_no_unit_open_when_it_is_asked_to_leave<R: Re
         assert!(worker.log().contains("units of work done, updating hash counter"), "{}", worker.log());
         eventually("nothing is open", async || {
             let picture = page.picture().await;
-            picture["open"] == 0 && picture["parts"][2]["members"] == json!([])
+            picture["open"] == 0 && picture["parts"][2]["instances"] == json!([])
         })
         .await;
     }
@@ -159,7 +159,7 @@ pub(crate) async fn work_goes_on_while_the_registry_is_away<R: Registry>() {
     registry.restart().await;
     eventually("the page says so", async || page.picture().await["stale"].is_null()).await;
     let _second = project.start("worker", &[]);
-    page.until_members("worker", 2).await;
+    page.until_instances("worker", 2).await;
     page.until_more(10).await;
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn who_comes_as_a_second_store_is_told<R: Registry>() {
     let project = Project::on(&registry, "dockercoins");
     let _store = project.serve("store", &[]).await;
     let page = project.page().await;
-    page.until_members("store", 1).await;
+    page.until_instances("store", 1).await;
     let locator = registry.locator();
     let second = demo::run(&[
         "dockercoins",
@@ -187,5 +187,5 @@ pub(crate) async fn who_comes_as_a_second_store_is_told<R: Registry>() {
     assert_eq!(second.status.code(), Some(1), "{log}");
     assert!(log.contains("there is a dockercoins/store already"), "{log}");
     assert!(log.contains("was never registered") && !log.contains("has left"), "{log}");
-    assert_eq!(page.members("store").await.len(), 1, "the first one is still there");
+    assert_eq!(page.instances("store").await.len(), 1, "the first one is still there");
 }

@@ -64,17 +64,16 @@ impl Page {
     }
 
     /// The instances of a part, as the registry has them.
-    pub(crate) async fn members(&self, part: &str) -> Vec<Value> {
+    pub(crate) async fn instances(&self, part: &str) -> Vec<Value> {
         let picture = self.picture().await;
         let parts = picture["parts"].as_array().into_iter().flatten();
-        let members =
-            parts.filter(|members| members["part"] == part).filter_map(|of| of["members"].as_array());
-        members.flatten().cloned().collect()
+        let instances = parts.filter(|of| of["part"] == part).filter_map(|of| of["instances"].as_array());
+        instances.flatten().cloned().collect()
     }
 
-    pub(crate) async fn until_members(&self, part: &str, count: usize) {
+    pub(crate) async fn until_instances(&self, part: &str, count: usize) {
         let what = format!("there are {count} of {part}");
-        eventually(&what, async || self.members(part).await.len() == count).await;
+        eventually(&what, async || self.instances(part).await.len() == count).await;
     }
 
     /// Waits until so many more were counted.
