@@ -42,7 +42,7 @@ pub(super) async fn run(args: DemoArgs, site: Site, leaving: CancellationToken) 
         listen: args.listen.clone(),
         rng: args.rng,
         hasher: args.hasher,
-        instances: Mutex::default(),
+        roll: Mutex::default(),
         workers: TaskTracker::new(),
         others: TaskTracker::new(),
         failed,
@@ -83,23 +83,33 @@ pub(super) struct Crew {
     rng: RngArgs,
     hasher: HasherArgs,
     tools: Tools,
-    /// What ends each of them, those who came last at the end. Never locked across an `await`.
-    instances: Mutex<BTreeMap<Part, Vec<CancellationToken>>>,
+    /// Never locked across an `await`.
+    roll: Mutex<Roll>,
     workers: TaskTracker,
     others: TaskTracker,
     failed: mpsc::UnboundedSender<anyhow::Error>,
 }
 
+/// Who is there.
+#[derive(Debug, Default)]
+struct Roll {
+    /// What ends each of them, those who came last at the end.
+    instances: BTreeMap<Part, Vec<CancellationToken>>,
+    /// From then on nobody comes any more: whoever did would be waited for, and never told to leave.
+    is_leaving: bool,
+}
+
 impl Crew {
-    /// Sees to it that there are so many of a part.
+    /// Sees to it that there are so many of a part, unless all are leaving.
     pub(super) fn scale(&self, part: Part, count: usize) -> anyhow::Result<()> {
         anyhow::ensure!(count <= MOST, "at most {MOST} of a part");
         anyhow::ensure!(
             matches!(part, Part::Rng | Part::Hasher | Part::Worker),
             "there is one {part}, and no use in another"
         );
-        let mut instances = self.instances();
-        let instances = instances.entry(part).or_default();
+        let mut roll = self.roll();
+        anyhow::ensure!(!roll.is_leaving, "all are leaving");
+        let instances = roll.instances.entry(part).or_default();
         while instances.len() < count {
             instances.push(self.start(part));
         }
@@ -133,13 +143,14 @@ impl Crew {
 
     /// The workers first, who need the others to finish what they have.
     async fn leave(&self) {
+        self.roll().is_leaving = true;
         self.end(&[Part::Worker], &self.workers).await;
         self.end(&[Part::Rng, Part::Hasher], &self.others).await;
     }
 
     async fn end(&self, parts: &[Part], tracker: &TaskTracker) {
         for part in parts {
-            for token in self.instances().remove(part).unwrap_or_default() {
+            for token in self.roll().instances.remove(part).unwrap_or_default() {
                 token.cancel();
             }
         }
@@ -147,7 +158,7 @@ impl Crew {
         tracker.wait().await;
     }
 
-    fn instances(&self) -> MutexGuard<'_, BTreeMap<Part, Vec<CancellationToken>>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,7 @@
 //! Everything in one process.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -86,6 +88,23 @@ async fn all_leave_in_order() {
     let log = page.0.log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     assert_eq!(log.matches("has left").count(), 9, "{log}");
+}
+
+#[tokio::test]
+async fn nobody_comes_any_more_when_all_are_leaving() {
+    // A worker finishes its unit first, so that there is time to ask.
+    let mut page = demo(&["--worker-delay", "2s"]).await;
+    eventually("a unit is under way", async || page.picture().await["open"] == 1).await;
+    page.0.signal(Signal::INT);
+    for part in ["worker", "rng"] {
+        let url = format!("{}scale/{part}/5", page.0.url());
+        let is_refused = async || {
+            let answer = http::post(&url, "").await;
+            answer.status == 422 && answer.body.contains("all are leaving")
+        };
+        eventually("it is refused", is_refused).await;
+    }
+    assert!(page.0.ended_within(Duration::from_secs(10)).await.success(), "{}", page.0.log());
 }
 
 #[tokio::test]
