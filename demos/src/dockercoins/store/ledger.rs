@@ -20,7 +20,7 @@ pub(super) enum Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     units: u64,
-    /// With the time at which each is overdue.
+    /// With the time at which each is overdue, by a clock that is only for that.
     open: BTreeMap<u64, u64>,
     hashes: u64,
     wallet: BTreeSet<String>,

@@ -23,7 +23,8 @@ pub(super) const DATABASE: &str = "database";
 /// How long Redis may take to answer, or to let us in.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where the scripts have the time from, in milliseconds.
+/// Where the scripts have the time from, in milliseconds. It may be set, but what is due has to outlive Redis: there is no
+/// better one.
 const NOW: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)\n";
 

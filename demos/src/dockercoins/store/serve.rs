@@ -13,6 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -58,14 +59,24 @@ fn router(book: Book) -> Router {
         .with_state(Arc::new(book))
 }
 
-/// The book and its journal, changed together. Never locked across an `await`.
 #[derive(Debug)]
-struct Book(Mutex<(Ledger, Option<Journal>)>);
+struct Book {
+    /// The book and its journal, changed together. Never locked across an `await`.
+    pages: Mutex<(Ledger, Option<Journal>)>,
+    /// What is due is due by a clock that nobody sets.
+    began: Instant,
+}
 
 impl Book {
     fn open(args: &StoreArgs) -> anyhow::Result<Self> {
         let (journal, ledger) = args.journal.as_deref().map(Journal::open).transpose()?.unzip();
-        Ok(Self(Mutex::new((ledger.unwrap_or_default(), journal))))
+        Ok(Self { pages: Mutex::new((ledger.unwrap_or_default(), journal)), began: Instant::now() })
+    }
+
+    /// Hands out a unit.
+    fn take(&self, hold: Duration) -> u64 {
+        let now = self.began.elapsed();
+        self.change(|ledger| ledger.take(millis(now), millis(now.saturating_add(hold))))
     }
 
     /// Changes the book, and writes down what there is to be written. A journal that cannot be written ends the store
@@ -83,13 +94,12 @@ impl Book {
     }
 
     fn lock(&self) -> MutexGuard<'_, (Ledger, Option<Journal>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn take(State(book): State<Arc<Book>>, Json(wish): Json<Wish>) -> Json<u64> {
-    let now = now();
-    Json(book.change(|ledger| ledger.take(now, now.saturating_add(wish.hold_ms))))
+    Json(book.take(Duration::from_millis(wish.hold_ms)))
 }
 
 async fn bring(State(book): State<Arc<Book>>, Path(unit): Path<u64>, Json(done): Json<Done>) -> Response {
@@ -109,6 +119,7 @@ async fn read(State(book): State<Arc<Book>>, Query(seen): Query<Seen>) -> Json<R
     Json(book.lock().0.read(now(), seen.seen))
 }
 
+/// For people and rates; it may be set.
 fn now() -> u64 {
     epoch_millis(SystemTime::now())
 }
@@ -116,4 +127,44 @@ fn now() -> u64 {
 /// As the store counts time.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+    use tokio::time;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn store() -> Router {
+        router(Book::open(&StoreArgs { journal: None }).unwrap())
+    }
+
+    async fn ask(store: &Router, path: &str, body: &Value) -> Response {
+        let request = Request::post(path).header("content-type", "application/json");
+        store.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap()
+    }
+
+    async fn json<T: DeserializeOwned>(answer: Response) -> T {
+        assert_eq!(answer.status(), StatusCode::OK);
+        serde_json::from_slice(&to_bytes(answer.into_body(), 1000).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_overdue_does_not_depend_on_what_time_it_is() {
+        let store = store();
+        let take = async || json::<u64>(ask(&store, "/units", &json!({ "hold_ms": 5000 })).await).await;
+        assert_eq!(take().await, 1);
+        time::advance(Duration::from_millis(4999)).await;
+        assert_eq!(take().await, 2);
+        // The clock on the wall does not know that time has passed.
+        time::advance(Duration::from_millis(1)).await;
+        assert_eq!((take().await, take().await), (1, 3));
+    }
 }
