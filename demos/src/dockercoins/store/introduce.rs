@@ -15,26 +15,31 @@ const PROBE: Duration = Duration::from_millis(500);
 /// How often in a row it has to keep silent until it counts as down.
 const SILENCES: u32 = 3;
 
-/// Keeps a Redis registered until `leaving`, as down while it does not answer.
+/// Keeps a Redis registered until `leaving`, as down while it does not answer. It has to answer once before, and to be
+/// nobody else's: who works on the units of another project would steal them.
 pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: CancellationToken) -> anyhow::Result<()> {
-    let mut redis = Redis::open(url)?;
-    let mut status = if redis.ping().await.is_ok() { Status::Up } else { Status::Down };
-    if status == Status::Down {
-        tracing::warn!("{url} does not answer yet; it is registered as down until it does");
+    let (mut redis, project) = (Redis::open(url)?, site.project().to_string());
+    if leaving.run_until_cancelled(until_ours(&mut redis, &project, url)).await.transpose()?.is_none() {
+        return Ok(());
     }
     let instance = super::instance(site)?
         .endpoints([Endpoint::new(REDIS, &url.host, url.port)?])
-        .metadata(DATABASE, url.database.to_string())
-        .status(status);
+        .metadata(DATABASE, url.database.to_string());
     let mut presence = site.register(instance.build()?)?;
-    let mut silences = 0;
+    let (mut status, mut silences) = (Status::Up, 0);
     let ended = loop {
         tokio::select! {
             refused = site.follow(&mut presence) => break Err(refused),
             () = leaving.cancelled() => break Ok(()),
             () = time::sleep(PROBE) => {}
         }
-        silences = if redis.ping().await.is_ok() { 0 } else { silences + 1 };
+        silences = match redis.claim(&project).await {
+            Ok(owner) => match ours(&owner, &project, url) {
+                Ok(()) => 0,
+                Err(lost) => break Err(lost),
+            },
+            Err(_) => silences + 1,
+        };
         let now = match silences {
             0 => Status::Up,
             SILENCES.. => Status::Down,
@@ -48,4 +53,29 @@ pub(crate) async fn introduce(site: &Site, url: &RedisUrl, leaving: Cancellation
     };
     site.leave(presence).await;
     ended
+}
+
+/// Waits for Redis to answer, and says what is wrong with its answer.
+async fn until_ours(redis: &mut Redis, project: &str, url: &RedisUrl) -> anyhow::Result<()> {
+    let mut is_told = false;
+    loop {
+        let error = match redis.claim(project).await {
+            Ok(owner) => return ours(&owner, project, url),
+            Err(error) => error,
+        };
+        if !is_told {
+            tracing::warn!("{url} does not answer yet; it is registered when it does ({error:#})");
+            is_told = true;
+        }
+        time::sleep(PROBE).await;
+    }
+}
+
+fn ours(owner: &str, project: &str, url: &RedisUrl) -> anyhow::Result<()> {
+    let other = RedisUrl { database: i64::from(url.database == 0), ..url.clone() };
+    anyhow::ensure!(
+        owner == project,
+        "{url} has the units of project {owner}; give {project} a database of its own, such as {other}"
+    );
+    Ok(())
 }

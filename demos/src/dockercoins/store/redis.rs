@@ -1,7 +1,8 @@
 //! Redis as the store: each operation is a script, which Redis does as a whole or not at all.
 //!
 //! `hashes` and `wallet` are as the original has them. Beside them: `units`, the number of the last one that was handed
-//! out; `open`, those that are, by when they are overdue; `latest`, the newest first.
+//! out; `open`, those that are, by when they are overdue; `latest`, the newest first; and `project`, whose they are: the
+//! names of the others say nothing of that, so that two projects need two databases.
 
 use std::{fmt, str::FromStr, sync::LazyLock, time::Duration};
 
@@ -27,6 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// better one.
 const NOW: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)\n";
+
+static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('SETNX', 'project', ARGV[1])
+        return redis.call('GET', 'project')",
+    )
+});
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     script(
@@ -128,8 +136,9 @@ impl Redis {
         Ok(Self(Client::open(url.to_string())?.get_connection_manager_lazy(config)?))
     }
 
-    pub(super) async fn ping(&mut self) -> anyhow::Result<()> {
-        Ok(redis::cmd("PING").query_async(&mut self.0).await?)
+    /// Makes the database a project's own, unless it is one's already; says whose it is.
+    pub(super) async fn claim(&mut self, project: &str) -> anyhow::Result<String> {
+        Ok(CLAIM.arg(project).invoke_async(&mut self.0).await?)
     }
 
     pub(super) async fn take(&mut self, hold: Duration) -> anyhow::Result<u64> {

@@ -258,6 +258,35 @@ pub(crate) async fn a_redis_is_found_by_name_and_has_the_keys_of_the_original<R:
     page.until_instances("store", 0).await;
 }
 
+pub(crate) async fn two_projects_on_one_redis_need_two_databases<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let Some(redis) = RedisServer::start_or_skip().await else { return };
+    // What the original has left is no other project's.
+    redis.ask(&["incrby", "hashes", "7"]).await;
+    let (blue, green) = (Project::on(&registry, "blue"), Project::on(&registry, "green"));
+    let url = format!("redis://{}", redis.address());
+    let _blue = blue.start("redis", &["--url", &url]);
+    let in_blue = blue.page().await;
+    eventually("blue goes on where the original was", async || in_blue.hashes().await == 7).await;
+
+    let mut refused = green.start("redis", &["--url", &url]);
+    assert_eq!(refused.ended().await.code(), Some(1));
+    let log = refused.log();
+    assert!(log.contains("has the units of project blue") && log.contains(&format!("{url}/1")), "{log}");
+    let in_green = green.page().await;
+    let _green = green.start("redis", &["--url", &format!("{url}/1")]);
+    in_green.until_instances("store", 1).await;
+    let _parts = [
+        blue.serve("rng", &[]).await,
+        blue.serve("hasher", &[]).await,
+        green.serve("rng", &[]).await,
+        green.serve("hasher", &[]).await,
+    ];
+    let _worker = green.start("worker", &[]);
+    in_green.until_more(3).await;
+    assert_eq!(in_blue.hashes().await, 7);
+}
+
 /// The units that Redis remembers.
 async fn latest(redis: &RedisServer) -> Vec<u64> {
     let answer = redis.ask(&["lrange", "latest", "0", "-1"]).await;
