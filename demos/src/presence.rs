@@ -36,8 +36,8 @@ pub(crate) struct Presence {
     is_quiet: bool,
     /// What was last told of how it stands.
     told: Phase,
-    /// Whether it has ever been registered.
-    was_active: bool,
+    /// Whether the registry has ever had it.
+    was_there: bool,
     /// Read by whoever shows it.
     standing: watch::Sender<Standing>,
     /// Since when another holds our place.
@@ -54,7 +54,7 @@ impl Presence {
             registration,
             is_quiet: false,
             told: Phase::Pending,
-            was_active: false,
+            was_there: false,
             standing: watch::Sender::new(Standing::Is(Phase::Pending)),
             taken: None,
         }
@@ -116,8 +116,9 @@ impl Presence {
     /// Drains and deregisters, as well as the registry lets us; for whom nobody calls, there is no drain.
     pub(crate) async fn leave(self, drain: Duration) {
         self.standing.send_replace(Standing::Draining);
-        let Self { registry, registration, name, is_quiet, .. } = self;
-        let was_active = self.was_active || registration.status().is_active();
+        let Self { registry, registration, name, is_quiet, was_there, .. } = self;
+        // It may have come about since it was last told of.
+        let was_there = was_there || registration.status().revision.is_some();
         let departure = async {
             // Nobody can see the drain of what is not known to be registered.
             if !drain.is_zero() && registration.status().is_active() {
@@ -128,7 +129,7 @@ impl Presence {
         };
         match time::timeout(drain + PATIENCE, departure).await {
             Ok(Ok(())) if is_quiet => {}
-            Ok(Ok(())) if !was_active => tracing::info!("{name} was never registered"),
+            Ok(Ok(())) if !was_there => tracing::info!("{name} was never registered"),
             Ok(Ok(())) => tracing::info!("{name} has left"),
             Ok(Err(error)) => tracing::warn!(%error, "{name} leaves without a word; its lease will end"),
             Err(_) => tracing::warn!("{registry} does not answer; the lease of {name} will end by itself"),
@@ -143,8 +144,8 @@ impl Presence {
     fn take(&mut self, status: &RegistrationStatus) {
         let is_taken = status.phase == Phase::Refused
             && status.cause.as_ref().is_some_and(|cause| cause.kind() == ErrorKind::Conflict);
+        self.was_there |= status.is_active();
         self.taken = is_taken.then(|| self.taken.unwrap_or_else(Instant::now));
-        self.was_active |= status.is_active();
         self.tell(status);
         self.standing.send_replace(Standing::Is(status.phase));
     }

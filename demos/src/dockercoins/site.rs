@@ -1,6 +1,6 @@
 //! Where a project has its parts: their names in the registry, and how to be found under one of them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -8,7 +8,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use discovery::{Instance, InstanceBuilder, Scope, ServiceName, View};
+use discovery::{Instance, InstanceBuilder, Owner, Scope, ServiceName, View};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,9 @@ use crate::{
     web,
 };
 
-/// How many times as long as its lease another may hold our place before we give up: a dead one has lost it by then.
-const STANDBY: u32 = 2;
+/// How much longer than a lease another may hold our place before we give up: a dead one has lost it by then, also where
+/// the registry gives leases more time than they ask for, and takes some to end them.
+const STANDBY: Duration = Duration::from_secs(10);
 
 /// What a project consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,13 +111,18 @@ impl Site {
 
     /// Registers in the background.
     pub(super) fn register(&self, instance: Instance) -> discovery::Result<Presence> {
-        let registration = self.registry.discovery.register(instance).ttl(self.stay.ttl).start()?;
-        Ok(Presence::new(&self.registry, registration))
+        self.register_as(instance, Owner::random())
+    }
+
+    /// The same as somebody who may have been there before, and died.
+    fn register_as(&self, instance: Instance, owner: Owner) -> discovery::Result<Presence> {
+        let register = self.registry.discovery.register(instance).owner(owner);
+        Ok(Presence::new(&self.registry, register.ttl(self.stay.ttl).start()?))
     }
 
     /// Says how it goes. Returns only if another has our place and keeps it. Cancel safe.
     pub(super) async fn follow(&self, presence: &mut Presence) -> anyhow::Error {
-        presence.follow_unless_taken(self.stay.ttl * STANDBY).await;
+        presence.follow_unless_taken(self.stay.ttl * 2 + STANDBY).await;
         let service = presence.key().service();
         anyhow::anyhow!("there is a {service} already; stop that one, or choose another --project")
     }
@@ -134,7 +140,20 @@ impl Site {
         router: Router,
         leaving: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut presence = self.register(instance.endpoints(door.endpoints).build()?)?;
+        self.serve_as(Owner::random(), instance, door, router, leaving).await
+    }
+
+    /// The same as somebody who may have been there before, and died: what the registry still has of him is replaced.
+    pub(super) async fn serve_as(
+        &self,
+        owner: Owner,
+        instance: InstanceBuilder,
+        door: Door,
+        router: Router,
+        leaving: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let instance = instance.endpoints(door.endpoints).build()?;
+        let mut presence = self.register_as(instance, owner)?;
         let closing = CancellationToken::new();
         let router = router.layer(middleware::from_fn(log));
         let web = async { Ok(web::serve(door.listener, router, closing.clone()).await?) };

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use discovery::Owner;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +48,8 @@ pub(crate) async fn serve(
     door: Door,
     leaving: CancellationToken,
 ) -> anyhow::Result<()> {
-    site.serve(super::instance(site)?, door, router(Book::open(args)?), leaving).await
+    let (book, owner) = Book::open(args)?;
+    site.serve_as(owner, super::instance(site)?, door, router(book), leaving).await
 }
 
 fn router(book: Book) -> Router {
@@ -68,9 +70,13 @@ struct Book {
 }
 
 impl Book {
-    fn open(args: &StoreArgs) -> anyhow::Result<Self> {
+    /// And who the store is in the registry: with a journal, the one that had it before, who is dead, for the journal is
+    /// ours.
+    fn open(args: &StoreArgs) -> anyhow::Result<(Self, Owner)> {
         let (journal, ledger) = args.journal.as_deref().map(Journal::open).transpose()?.unzip();
-        Ok(Self { pages: Mutex::new((ledger.unwrap_or_default(), journal)), began: Instant::now() })
+        let owner = journal.as_ref().map_or_else(Owner::random, Journal::owner);
+        let book = Self { pages: Mutex::new((ledger.unwrap_or_default(), journal)), began: Instant::now() };
+        Ok((book, owner))
     }
 
     /// Hands out a unit.
@@ -85,7 +91,7 @@ impl Book {
         let (ledger, journal) = &mut *self.lock();
         let (told, entry) = change(ledger);
         if let (Some(journal), Some(entry)) = (journal, entry)
-            && let Err(error) = journal.write(&entry)
+            && let Err(error) = journal.write(entry)
         {
             tracing::error!("{error:#}; ending, for what is not written down must not count");
             std::process::exit(1);
@@ -143,7 +149,7 @@ mod tests {
     use super::*;
 
     fn store() -> Router {
-        router(Book::open(&StoreArgs { journal: None }).unwrap())
+        router(Book::open(&StoreArgs { journal: None }).unwrap().0)
     }
 
     async fn ask(store: &Router, path: &str, body: &Value) -> Response {

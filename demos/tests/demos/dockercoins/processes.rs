@@ -6,7 +6,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::project::{Page, Project};
-use crate::{demo, eventually, http, registry::Registry};
+use crate::{
+    demo::{self, Demo},
+    eventually, http,
+    registry::Registry,
+};
 
 /// Makes all of them tests on one kind.
 macro_rules! tests_on {
@@ -17,6 +21,7 @@ macro_rules! tests_on {
             processes: a_worker_leaves_no_unit_open_when_it_is_asked_to_leave
             processes: work_goes_on_while_the_registry_is_away
             processes: who_comes_as_a_second_store_is_told
+            processes: a_store_that_is_killed_is_replaced_on_another_port
             loss: no_unit_is_lost_or_counted_twice_whatever_is_killed
         }
     };
@@ -188,4 +193,50 @@ pub(crate) async fn who_comes_as_a_second_store_is_told<R: Registry>() {
     assert!(log.contains("there is a dockercoins/store already"), "{log}");
     assert!(log.contains("was never registered") && !log.contains("has left"), "{log}");
     assert_eq!(page.instances("store").await.len(), 1, "the first one is still there");
+}
+
+pub(crate) async fn a_store_that_is_killed_is_replaced_on_another_port<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    let project = Project::on(&registry, "dockercoins");
+    let _parts = [project.serve("rng", &[]).await, project.serve("hasher", &[]).await];
+    let page = project.page().await;
+    let _worker = project.start("worker", &[]);
+    let kill = async |mut store: Demo| {
+        page.until_more(3).await;
+        store.signal(Signal::KILL);
+        store.ended().await;
+        store.port().to_owned()
+    };
+
+    // The lock on the journal proves that who is still registered is dead: nobody waits for the end of the lease.
+    let args = ["--journal", journal.to_str().unwrap(), "--ttl", "1h"];
+    let port = kill(project.serve("store", &args).await).await;
+    let counted = page.hashes().await;
+    let store = project.serve("store", &args).await;
+    assert_ne!(store.port(), port);
+    eventually("the count goes on", async || page.hashes().await > counted).await;
+    assert!(!store.log().contains("WARN"), "{}", store.log());
+    // This one has no journal, and nothing to do with the other; it waits for its time, and for no longer.
+    let mut other = project.start("store", &["--port", "0", "--ttl", "200ms"]);
+    assert_eq!(other.ended().await.code(), Some(1));
+    assert!(other.log().contains("there is a dockercoins/store already"), "{}", other.log());
+    assert!(other.log().contains("was never registered"), "{}", other.log());
+    assert_eq!(page.instances("store").await.len(), 1);
+    drop(store);
+
+    // Without a journal it is the lease that ends, which a registry may have made longer than it was asked for.
+    let project = Project::on(&registry, "forgetful");
+    let page = project.page().await;
+    let mut store = project.serve("store", &["--ttl", "1s"]).await;
+    page.until_instances("store", 1).await;
+    store.signal(Signal::KILL);
+    store.ended().await;
+    let store = project.serve("store", &["--ttl", "1s"]).await;
+    eventually("the second one has its place", async || {
+        let address = store.url().trim_start_matches("http://").trim_end_matches('/');
+        page.instances("store").await.iter().any(|store| store["address"] == address)
+    })
+    .await;
 }
