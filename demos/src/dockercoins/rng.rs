@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use futures_util::stream;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time,
@@ -24,11 +23,8 @@ use super::{
 };
 use crate::listen::Door;
 
-/// The most bytes of one answer. The original has no limit.
-const MOST: usize = 100_000_000;
-
-/// In how many bytes at a time a long answer is made.
-const CHUNK: usize = 64 * 1024;
+/// The most bytes of one answer, of which a worker wants 32. The original has no limit.
+const MOST: usize = 1_000_000;
 
 /// In the metadata: how long an answer takes, and for how many at a time.
 pub(super) const DELAY_MS: &str = "delay-ms";
@@ -70,7 +66,8 @@ async fn greet(State(rng): State<Arc<Rng>>) -> Result<impl IntoResponse, Trouble
 }
 
 async fn bytes(State(rng): State<Arc<Rng>>, Path(count): Path<String>) -> Result<Response, Trouble> {
-    let turn = rng.turn().await?;
+    // For as long as the answer is made, not for as long as somebody takes to read it.
+    let _turn = rng.turn().await?;
     if count.is_empty() || !count.bytes().all(|digit| digit.is_ascii_digit()) {
         return Ok((StatusCode::NOT_FOUND, Html("<h1>Not Found</h1>\n")).into_response());
     }
@@ -78,26 +75,13 @@ async fn bytes(State(rng): State<Arc<Rng>>, Path(count): Path<String>) -> Result
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MOST} bytes\n")).into_response());
     };
     time::sleep(rng.delay).await;
-    let body = if count <= CHUNK { Body::from(random(count)?) } else { long(count, turn) };
-    Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], random(count)?).into_response())
 }
 
 impl Rng {
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Trouble> {
         Ok(self.turns.clone().acquire_owned().await.context("the line is closed")?)
     }
-}
-
-/// A body that is made while it is sent; the others wait as long.
-fn long(count: usize, turn: OwnedSemaphorePermit) -> Body {
-    let chunks = stream::try_unfold((count, turn), async |(left, turn)| {
-        let size = left.min(CHUNK);
-        if size == 0 {
-            return Ok(None);
-        }
-        Ok::<_, anyhow::Error>(Some((random(size)?, (left - size, turn))))
-    });
-    Body::from_stream(chunks)
 }
 
 fn random(count: usize) -> anyhow::Result<Bytes> {
@@ -123,7 +107,10 @@ impl From<anyhow::Error> for Trouble {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, http::Request};
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
     use futures_util::future::join_all;
     use tokio::time::Instant;
     use tower::ServiceExt;
@@ -148,7 +135,7 @@ mod tests {
             (status, &body[..]),
             (StatusCode::OK, format!("RNG running on {}\n", hostname()).as_bytes())
         );
-        for count in [0, 1, 32, CHUNK, CHUNK + 1, 200_001] {
+        for count in [0, 1, 32, 200_001, MOST] {
             let (status, body) = ask(&rng, &format!("/{count}")).await;
             assert_eq!((status, body.len()), (StatusCode::OK, count));
         }
@@ -157,7 +144,7 @@ mod tests {
         for wrong in ["/-1", "/x", "/1.5", "/+1"] {
             assert_eq!(ask(&rng, wrong).await.0, StatusCode::NOT_FOUND, "{wrong}");
         }
-        for large in ["/100000001", "/99999999999999999999999"] {
+        for large in ["/1000001", "/99999999999999999999999"] {
             assert_eq!(ask(&rng, large).await.0, StatusCode::PAYLOAD_TOO_LARGE, "{large}");
         }
     }
@@ -170,6 +157,16 @@ mod tests {
             join_all((0..6).map(|_| ask(&rng, "/32"))).await;
             assert_eq!(began.elapsed(), Duration::from_millis(millis), "{parallel} at a time");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_holds_nobody_up() {
+        let rng = rng(1);
+        let began = Instant::now();
+        let request = Request::get(format!("/{MOST}")).body(Body::empty()).unwrap();
+        let _unread = rng.clone().oneshot(request).await.unwrap();
+        ask(&rng, "/32").await;
+        assert_eq!(began.elapsed(), Duration::from_millis(200));
     }
 
     #[tokio::test(start_paused = true)]
