@@ -243,6 +243,13 @@ pub(crate) fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
     Ok(ttl)
 }
 
+/// How long somebody waits, who may not wait at all.
+pub(crate) fn parse_delay(text: &str) -> anyhow::Result<Duration> {
+    let delay = humantime::parse_duration(text)?;
+    anyhow::ensure!(delay <= Duration::from_secs(3600), "allowed are 0s to 1h");
+    Ok(delay)
+}
+
 /// A label of a name, from a flag.
 pub(crate) fn parse_label(text: &str) -> discovery::Result<String> {
     let name: ServiceName = text.parse()?;

@@ -8,7 +8,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use crate::backend::{Registry, parse_ttl};
+use crate::backend::{Registry, parse_delay, parse_ttl};
 
 /// How much longer than the drain the registry may take to let us go.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,7 +21,7 @@ pub(crate) struct Stay {
     pub(crate) ttl: Duration,
 
     /// How long to be seen as draining before leaving, such as 0s or 1s
-    #[arg(long, global = true, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "1s", value_parser = parse_delay)]
     pub(crate) drain: Duration,
 }
 

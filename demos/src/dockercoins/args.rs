@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::store::RedisUrl;
 use crate::{
-    backend::{BackendArgs, parse_label, usage},
+    backend::{BackendArgs, parse_delay, parse_label, parse_ttl, usage},
     listen::{Door, ListenArgs},
     presence::Stay,
 };
@@ -91,7 +91,7 @@ pub(super) struct RngCommand {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct RngArgs {
     /// How long an rng takes for each answer
-    #[arg(id = "rng-delay", long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
+    #[arg(id = "rng-delay", long, value_name = "TIME", default_value = "100ms", value_parser = parse_delay)]
     pub(super) delay: Duration,
 
     /// How many an rng serves at a time
@@ -111,26 +111,27 @@ pub(super) struct HasherCommand {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct HasherArgs {
     /// How long a hasher takes for each answer
-    #[arg(id = "hasher-delay", long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
+    #[arg(id = "hasher-delay", long, value_name = "TIME", default_value = "100ms", value_parser = parse_delay)]
     pub(super) delay: Duration,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct WorkerArgs {
     /// How long a worker works on a unit, besides waiting for others
-    #[arg(id = "worker-delay", long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
+    #[arg(id = "worker-delay", long, value_name = "TIME", default_value = "100ms", value_parser = parse_delay)]
     pub(super) delay: Duration,
 
     /// How long others may take to answer
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_ttl)]
     pub(super) timeout: Duration,
 
-    /// How long a unit is a worker's own; then others may have it as well, and the first hash counts
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    /// How long a unit is a worker's own, which should be longer than a unit takes; then others may have it as well, and
+    /// the first hash counts
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_ttl)]
     pub(super) hold: Duration,
 
     /// How long to finish a unit when it is time to leave; then it is given back
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_delay)]
     pub(super) grace: Duration,
 }
 

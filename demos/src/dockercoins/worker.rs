@@ -1,6 +1,9 @@
 //! The worker: takes units from the store, and brings back hashes.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use data_encoding::HEXLOWER;
@@ -22,6 +25,9 @@ const BYTES: usize = 32;
 /// How often to say how it goes.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// How long not to repeat that units take too long.
+const REMINDER: Duration = Duration::from_secs(30);
+
 /// How long to try to give a unit back: it will be overdue in any case.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -40,6 +46,8 @@ pub(super) struct Tools {
     rng: Caller,
     hasher: Caller,
     store: Store,
+    /// When it was last said that units take too long, by any of those who share this. Never locked across an `await`.
+    warned: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Tools {
@@ -51,7 +59,23 @@ impl Tools {
             rng: Caller::new(site, Part::Rng, client.clone()),
             hasher: Caller::new(site, Part::Hasher, client.clone()),
             store: Store::new(site, client),
+            warned: Arc::default(),
         })
+    }
+
+    /// Says that a unit took longer than it was its worker's own, but not of each.
+    fn warn_if_late(&self, unit: u64, took: Duration) {
+        let hold = self.args.hold;
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if took <= hold || warned.is_some_and(|at| at.elapsed() < REMINDER) {
+            return;
+        }
+        *warned = Some(Instant::now());
+        let took = took.as_secs_f64();
+        tracing::warn!(
+            "unit {unit} took {took:.1} s; behind --hold {} others do such a unit as well, in vain",
+            humantime::format_duration(hold)
+        );
     }
 
     /// A worker: registered, and at work until `leaving`; then it finishes its unit, or gives it back.
@@ -104,11 +128,10 @@ impl Worker {
             leaving.cancelled().await;
             time::sleep(args.grace).await;
         };
+        let began = Instant::now();
         tokio::select! {
-            // A unit that takes so long is another's by now.
-            done = time::timeout(args.hold, self.do_unit(unit)) => if done.is_err() {
-                tracing::warn!("unit {unit} took longer than {:?}; leaving it to others", args.hold);
-            },
+            // Also if it is another's as well by now: as long as nobody was faster, it counts.
+            () = self.do_unit(unit) => self.tools.warn_if_late(unit, began.elapsed()),
             () = overtime => {
                 let back = until_done("giving a unit back", || store.give_back(unit));
                 let is_back = time::timeout(FAREWELL, back).await.is_ok();

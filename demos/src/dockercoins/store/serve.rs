@@ -28,6 +28,9 @@ use crate::{
     web::epoch_millis,
 };
 
+/// For how long anybody can have a unit, whatever is asked for.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// For how long a unit is wanted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Wish {
@@ -82,7 +85,7 @@ impl Book {
     /// Hands out a unit.
     fn take(&self, hold: Duration) -> u64 {
         let now = self.began.elapsed();
-        self.change(|ledger| ledger.take(millis(now), millis(now.saturating_add(hold))))
+        self.change(|ledger| ledger.take(millis(now), millis(now + hold.min(LONGEST))))
     }
 
     /// Changes the book, and writes down what there is to be written. A journal that cannot be written ends the store
@@ -172,5 +175,14 @@ mod tests {
         // The clock on the wall does not know that time has passed.
         time::advance(Duration::from_millis(1)).await;
         assert_eq!((take().await, take().await), (1, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_has_a_unit_for_ever() {
+        let store = store();
+        let take = async || json::<u64>(ask(&store, "/units", &json!({ "hold_ms": u64::MAX })).await).await;
+        assert_eq!(take().await, 1);
+        time::advance(LONGEST).await;
+        assert_eq!((take().await, take().await), (1, 2));
     }
 }

@@ -81,6 +81,15 @@ async fn what_cannot_be_scaled_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn units_that_take_longer_than_they_are_held_count_all_the_same() {
+    // Twelve in line: each unit takes 1.3 s.
+    let page = demo(&["--workers", "12", "--hold", "500ms"]).await;
+    page.until_more(30).await;
+    let log = page.0.log();
+    assert_eq!(log.matches("behind --hold 500ms others do such a unit as well").count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn all_leave_in_order() {
     let mut page = demo(&["--workers", "4", "--rngs", "2"]).await;
     page.until_more(5).await;
