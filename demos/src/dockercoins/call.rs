@@ -24,6 +24,9 @@ const OUT: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_sec
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(2);
 
+/// The most bytes of an answer; what is asked for is far less.
+const MOST: usize = 4096;
+
 /// Who answered, and how long that took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Took {
@@ -46,21 +49,21 @@ impl Caller {
         Self { part, balancer, client }
     }
 
-    /// Sends what `request` makes of an address, once.
-    pub(super) async fn call(
+    /// Sends what `request` makes of an address, once. Whoever answers what `read` does not take has failed.
+    pub(super) async fn call<T>(
         &self,
         request: impl FnOnce(&Client, String) -> RequestBuilder,
-    ) -> anyhow::Result<(Bytes, Took)> {
+        read: impl FnOnce(Bytes) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, Took)> {
         let pick = self.balancer.pick()?;
         let endpoint = pick.endpoint(HTTP).with_context(|| format!("{} has no address", self.part))?;
         let began = Instant::now();
-        match send(request(&self.client, format!("http://{endpoint}"))).await {
-            Ok(bytes) => {
-                let ms = began.elapsed().as_secs_f64() * 1000.0;
-                Ok((bytes, Took { by: pick.id().to_string(), ms }))
-            }
+        let answer = body(request(&self.client, format!("http://{endpoint}")), MOST).await;
+        let ms = began.elapsed().as_secs_f64() * 1000.0;
+        match answer.and_then(read) {
+            Ok(answer) => Ok((answer, Took { by: pick.id().to_string(), ms })),
             Err(error) => {
-                let error = anyhow::Error::new(error).context(format!("{} failed", pick.key()));
+                let error = error.context(format!("{} failed", pick.key()));
                 pick.failed();
                 Err(error)
             }
@@ -74,6 +77,43 @@ pub(super) fn client(timeout: Duration) -> anyhow::Result<Client> {
     builder.tcp_nodelay(true).build().context("no HTTP client")
 }
 
-async fn send(request: RequestBuilder) -> reqwest::Result<Bytes> {
-    request.send().await?.error_for_status()?.bytes().await
+/// What the answer to a request consists of, if that is not more than `most` bytes.
+pub(super) async fn body(request: RequestBuilder, most: usize) -> anyhow::Result<Bytes> {
+    let mut answer = request.send().await?.error_for_status()?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        anyhow::ensure!(body.len() + chunk.len() <= most, "an answer of more than {most} bytes");
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::IntoFuture};
+
+    use axum::{Router, body::Body, routing::get};
+    use futures_util::stream;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        let endless =
+            async || Body::from_stream(stream::repeat(Ok::<_, Infallible>(Bytes::from_static(&[0; 1000]))));
+        let router = Router::new().route("/endless", get(endless)).route("/short", get(async || "short"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = async {
+            let client = client(Duration::from_secs(10)).unwrap();
+            assert_eq!(body(client.get(format!("{url}/short")), 5).await.unwrap(), "short");
+            let error = body(client.get(format!("{url}/endless")), 5000).await.unwrap_err();
+            assert!(error.to_string().contains("more than 5000 bytes"), "{error:#}");
+        };
+        tokio::select! {
+            () = asked => {}
+            ended = axum::serve(listener, router).into_future() => panic!("{ended:?}"),
+        }
+    }
 }

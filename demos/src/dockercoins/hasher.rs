@@ -46,7 +46,12 @@ async fn greet() -> impl IntoResponse {
 
 async fn hash(State(delay): State<Arc<Duration>>, body: Bytes) -> String {
     time::sleep(*delay).await;
-    HEXLOWER.encode(&Sha256::digest(&body))
+    hash_of(&body)
+}
+
+/// The hash that this is all about.
+pub(super) fn hash_of(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

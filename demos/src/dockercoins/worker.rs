@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use axum::http::header::CONTENT_TYPE;
 use data_encoding::HEXLOWER;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::WorkerArgs,
     call::{self, Caller},
+    hasher::hash_of,
     retry::until_done,
     site::{Part, Site},
     store::{Done, Store, Verdict},
@@ -146,20 +147,23 @@ impl Worker {
         let Tools { args, rng, hasher, store, .. } = &self.tools;
         tracing::debug!("Doing one unit of work");
         time::sleep(args.delay).await;
-        let (bytes, rng) = until_done("rng", || async {
-            let (bytes, took) = rng.call(|client, url| client.get(format!("{url}/{BYTES}"))).await?;
-            anyhow::ensure!(bytes.len() == BYTES, "{} bytes instead of {BYTES}", bytes.len());
-            Ok((bytes, took))
+        let (bytes, rng) = until_done("rng", || {
+            rng.call(
+                |client, url| client.get(format!("{url}/{BYTES}")),
+                |bytes| {
+                    anyhow::ensure!(bytes.len() == BYTES, "{} bytes instead of {BYTES}", bytes.len());
+                    Ok(bytes)
+                },
+            )
         })
         .await;
-        let (hash, hasher) = until_done("hasher", || async {
-            let (hash, took) = hasher
-                .call(|client, url| {
-                    let kind = "application/octet-stream";
-                    client.post(url).header("content-type", kind).body(bytes.clone())
-                })
-                .await?;
-            Ok((String::from_utf8(hash.to_vec()).context("a hash that is no text")?, took))
+        let (hash, hasher) = until_done("hasher", || {
+            hasher.call(
+                |client, url| {
+                    client.post(url).header(CONTENT_TYPE, "application/octet-stream").body(bytes.clone())
+                },
+                |hash| checked(&bytes, &hash),
+            )
         })
         .await;
         let done = Done { unit, worker: self.id.clone(), bytes: HEXLOWER.encode(&bytes), hash, rng, hasher };
@@ -192,4 +196,11 @@ impl Worker {
         self.units = 0;
         self.reported = Some(Instant::now());
     }
+}
+
+/// A hash that the store will take.
+fn checked(bytes: &[u8], hash: &[u8]) -> anyhow::Result<String> {
+    let right = hash_of(bytes);
+    anyhow::ensure!(hash == right.as_bytes(), "a hash that is none");
+    Ok(right)
 }

@@ -30,6 +30,7 @@ use std::{
 };
 
 use anyhow::Context;
+use data_encoding::HEXLOWER;
 use discovery::{Endpoint, Instance, InstanceBuilder, View};
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,7 @@ use self::{
 };
 use super::{
     call::Took,
+    hasher::hash_of,
     site::{Part, Site},
 };
 use crate::listen::HTTP;
@@ -61,7 +63,27 @@ pub(super) struct Done {
     pub(super) hasher: Took,
 }
 
+/// The most bytes that are worth a unit.
+const MOST_BYTES: usize = 256;
+
+/// The longest name of anybody.
+const LONGEST_NAME: usize = 256;
+
 impl Done {
+    /// Refuses what no worker in its senses brings. Both stores do: what is counted, is hashed.
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.bytes.len() <= MOST_BYTES * 2, "more than {MOST_BYTES} bytes");
+        let bytes = HEXLOWER.decode(self.bytes.as_bytes()).context("the bytes are no hexadecimal digits")?;
+        anyhow::ensure!(self.hash == hash_of(&bytes), "that is not the hash of the bytes");
+        for name in [&self.worker, &self.rng.by, &self.hasher.by] {
+            anyhow::ensure!(name.len() <= LONGEST_NAME, "a name of more than {LONGEST_NAME} bytes");
+        }
+        for ms in [self.rng.ms, self.hasher.ms] {
+            anyhow::ensure!(ms.is_finite() && ms >= 0.0, "a time below 0");
+        }
+        Ok(())
+    }
+
     /// One hash in sixteen.
     fn is_coin(&self) -> bool {
         self.hash.starts_with('0')

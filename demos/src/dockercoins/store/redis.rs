@@ -7,7 +7,7 @@
 use std::{fmt, str::FromStr, sync::LazyLock, time::Duration};
 
 use anyhow::Context;
-use data_encoding::HEXLOWER_PERMISSIVE;
+use data_encoding::HEXLOWER;
 use redis::{
     Client, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -146,10 +146,11 @@ impl Redis {
     }
 
     pub(super) async fn bring(&mut self, done: &Done) -> anyhow::Result<Verdict> {
+        done.check()?;
         let Done { unit, worker, bytes, hash, rng, hasher } = done;
         let latest = serde_json::to_string(&(unit, worker, rng, hasher))?;
         // As the original keeps it.
-        let bytes = HEXLOWER_PERMISSIVE.decode(bytes.as_bytes())?;
+        let bytes = HEXLOWER.decode(bytes.as_bytes())?;
         let mut call = BRING.prepare_invoke();
         call.arg(unit).arg(latest).arg(LATEST).arg(hash).arg(bytes);
         let verdict: String = call.invoke_async(&mut self.0).await?;

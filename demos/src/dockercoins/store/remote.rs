@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::{Client, RequestBuilder, Response};
+use axum::body::Bytes;
+use reqwest::{Client, RequestBuilder};
+use serde::de::DeserializeOwned;
 
 use super::{
     Done, Reading, Verdict,
     serve::{Wish, millis},
 };
+use crate::dockercoins::call::body;
+
+/// The most bytes of an answer: a thousand units, with some to spare.
+const MOST: usize = 4 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
@@ -24,12 +30,12 @@ impl Remote {
 
     pub(super) async fn take(&self, hold: Duration) -> anyhow::Result<u64> {
         let wish = Wish { hold_ms: millis(hold) };
-        Ok(self.send(self.client.post(format!("{}/units", self.url)).json(&wish)).await?.json().await?)
+        self.ask(self.client.post(format!("{}/units", self.url)).json(&wish)).await
     }
 
     pub(super) async fn bring(&self, done: &Done) -> anyhow::Result<Verdict> {
         let url = format!("{}/units/{}/done", self.url, done.unit);
-        Ok(self.send(self.client.post(url).json(done)).await?.json().await?)
+        self.ask(self.client.post(url).json(done)).await
     }
 
     pub(super) async fn give_back(&self, unit: u64) -> anyhow::Result<()> {
@@ -39,11 +45,14 @@ impl Remote {
 
     pub(super) async fn read(&self, seen: u64) -> anyhow::Result<Reading> {
         let url = format!("{}/units?seen={seen}", self.url);
-        Ok(self.send(self.client.get(url)).await?.json().await?)
+        self.ask(self.client.get(url)).await
     }
 
-    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let answer = request.send().await.and_then(Response::error_for_status);
-        answer.map_err(reqwest::Error::without_url).with_context(|| format!("no answer from {}", self.url))
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        Ok(serde_json::from_slice(&self.send(request).await?)?)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Bytes> {
+        body(request, MOST).await.context("no answer from the store")
     }
 }

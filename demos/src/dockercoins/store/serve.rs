@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -27,6 +27,9 @@ use crate::{
     listen::Door,
     web::epoch_millis,
 };
+
+/// The most bytes of a request.
+const LARGEST: usize = 16 * 1024;
 
 /// For how long anybody can have a unit, whatever is asked for.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -61,6 +64,7 @@ fn router(book: Book) -> Router {
         .route("/units/{unit}/done", post(bring))
         .route("/units/{unit}/back", post(give_back))
         .route("/healthz", get(async || "ok\n"))
+        .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Arc::new(book))
 }
 
@@ -115,6 +119,9 @@ async fn bring(State(book): State<Arc<Book>>, Path(unit): Path<u64>, Json(done):
     if unit != done.unit {
         return (StatusCode::BAD_REQUEST, "that is another unit\n").into_response();
     }
+    if let Err(error) = done.check() {
+        return (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response();
+    }
     let verdict: Verdict = book.change(|ledger| ledger.bring(now(), done));
     Json(verdict).into_response()
 }
@@ -150,6 +157,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::dockercoins::hasher::hash_of;
 
     fn store() -> Router {
         router(Book::open(&StoreArgs { journal: None }).unwrap().0)
@@ -184,5 +192,30 @@ mod tests {
         assert_eq!(take().await, 1);
         time::advance(LONGEST).await;
         assert_eq!((take().await, take().await), (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_the_hash_of_its_bytes_counts() {
+        let store = store();
+        assert_eq!(ask(&store, "/units", &json!({ "hold_ms": 1000 })).await.status(), StatusCode::OK);
+        let hash = hash_of(b"abc");
+        let took = |by: &str, ms: f64| json!({ "by": by, "ms": ms });
+        let done = |bytes: &str, hash: &str, worker: &str, rng: Value| json!({ "unit": 1, "worker": worker, "bytes": bytes, "hash": hash, "rng": rng, "hasher": took("h", 1.0) });
+        let long = "x".repeat(300);
+        for (wrong, status) in [
+            (done("616263", "0", "w", took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &"0".repeat(64), "w", took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &hash.to_uppercase(), "w", took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done("abc", &hash, "w", took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done(&"61".repeat(300), &hash_of(&[0x61; 300]), "w", took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &hash, &long, took("r", 1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &hash, "w", took(&long, 1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &hash, "w", took("r", -1.0)), StatusCode::BAD_REQUEST),
+            (done("616263", &hash, &"x".repeat(20_000), took("r", 1.0)), StatusCode::PAYLOAD_TOO_LARGE),
+        ] {
+            assert_eq!(ask(&store, "/units/1/done", &wrong).await.status(), status, "{wrong}");
+        }
+        let right = done("616263", &hash, "w", took("r", 1.0));
+        assert_eq!(json::<Verdict>(ask(&store, "/units/1/done", &right).await).await, Verdict::Plain);
     }
 }

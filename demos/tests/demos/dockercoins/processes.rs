@@ -1,15 +1,26 @@
 //! Processes of their own on a real registry: what is the same on each kind.
 
-use std::time::Duration;
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{Router, routing::post};
+use discovery::Instance;
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::project::{Page, Project};
 use crate::{
     demo::{self, Demo},
     eventually, http,
-    registry::Registry,
+    registry::{Registry, connect},
 };
 
 /// Makes all of them tests on one kind.
@@ -239,4 +250,39 @@ pub(crate) async fn a_store_that_is_killed_is_replaced_on_another_port<R: Regist
         page.instances("store").await.iter().any(|store| store["address"] == address)
     })
     .await;
+}
+
+pub(crate) async fn a_hasher_that_makes_coins_up_is_not_believed<R: Registry>() {
+    let Some(registry) = R::start_or_skip().await else { return };
+    let project = Project::on(&registry, "dockercoins");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let coin = async move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        "0".repeat(64)
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let liar = Instance::builder("dockercoins/hasher".parse().unwrap()).id("liar".parse().unwrap()).endpoint(
+        "http",
+        "127.0.0.1",
+        listener.local_addr().unwrap().port(),
+    );
+    let _serving = AbortOnDropHandle::new(tokio::spawn(
+        axum::serve(listener, Router::new().route("/", post(coin))).into_future(),
+    ));
+    let discovery = connect(&registry).await;
+    let _liar = discovery.register(liar.build().unwrap()).await.unwrap();
+    let _parts = [
+        project.serve("rng", &[]).await,
+        project.serve("hasher", &[]).await,
+        project.serve("store", &[]).await,
+    ];
+    let page = project.page().await;
+    let _worker = project.start("worker", &[]);
+    page.until_more(10).await;
+    assert!(asked.load(Ordering::Relaxed) > 0, "it is asked in its turn");
+    let hashers = page.instances("hasher").await;
+    let rate = |hasher: &Value| hasher["rate"].as_f64().unwrap() > 0.0;
+    let (liars, others): (Vec<_>, Vec<_>) = hashers.iter().partition(|hasher| hasher["id"] == "liar");
+    assert!(!liars.into_iter().any(rate) && others.into_iter().all(rate), "{hashers:?}");
 }
