@@ -1,8 +1,14 @@
 //! The compose file, brought up by a real engine.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::compose::{engine_or_skip, healthy, state, until};
+
+/// As in the file.
+const GRACE: Duration = Duration::from_secs(15);
 
 const FILE: &str = include_str!("../../../compose/dockercoins.yml");
 
@@ -23,7 +29,7 @@ async fn the_compose_file_comes_up_scales_and_heals() {
     project.scale("rng", 2).await.unwrap();
     until(&project, "webui", "the ceiling is lifted", |picture| picture["rate"].as_f64() > Some(12.0)).await;
 
-    healthy(&docker, 5).await;
+    healthy(&docker, 6).await;
 
     // Whoever dies comes back, and the count goes on where it was.
     let counted = state(&project, "webui").await.unwrap()["hashes"].as_u64().unwrap();
@@ -32,8 +38,18 @@ async fn the_compose_file_comes_up_scales_and_heals() {
     until(&project, "webui", "the count goes on", |picture| picture["hashes"].as_u64() > Some(counted + 20))
         .await;
 
-    // As the original's cannot: in order, and quickly.
+    // As the original's cannot: in order, and quickly, where SIGKILL would come after 15 s. A unit takes at most 1 s.
     let worker = project.containers("worker").await.unwrap().remove(0);
+    let began = Instant::now();
     project.stop(&worker).await.unwrap();
+    assert!(began.elapsed() < GRACE / 2, "{:?}", began.elapsed());
+    let code = docker.run(["inspect", "--format", "{{.State.ExitCode}}", worker.id()]).await.unwrap();
+    assert_eq!(code.trim(), "0", "{}", project.logs(&worker).await.unwrap());
     until(&project, "webui", "it has left", |picture| count(picture, "worker") == 9).await;
+    // All of them bring what they have, or give it back.
+    project.scale("worker", 0).await.unwrap();
+    until(&project, "webui", "nothing is open", |picture| {
+        count(picture, "worker") == 0 && picture["open"] == 0
+    })
+    .await;
 }
