@@ -41,7 +41,8 @@ enum Demo {
     Simple(Box<simple::Args>),
     /// Serves the DNS zone that --backend names to other machines, for where there is no other registry
     Registry(registry::Args),
-    /// Prints what a web server answers, and fails if it does not answer well; for where there is no curl
+    /// Prints what a web server answers, and fails if it does not answer well; for where there is no curl. Or does so for
+    /// a registry
     Check(check::Args),
 }
 

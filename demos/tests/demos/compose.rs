@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use discovery_testbed::{Docker, Program, Project, static_binary};
+use discovery_testbed::{Docker, Port, Program, Project, static_binary};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::demo;
+use crate::demo::{self, Demo};
 
 /// As long as anything in containers may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -63,6 +63,8 @@ async fn what_is_wrong_with_the_helpers_is_named() {
     for (args, code, part) in [
         (&["check", "http://127.0.0.1:1/"][..], 1, "no answer"),
         (&["check", "nowhere"], 1, "no answer"),
+        (&["check"], 2, "--backend"),
+        (&["check", "--backend", "dns+zone://k:c2VjcmV0@127.0.0.1:1/z.internal"], 1, "no answer"),
         (&["registry", "--backend", "zk"], 2, "dns+zone://key:secret@"),
         (&["registry", "--backend", "dns+zone://k:s3cret@h/z"], 2, "base64"),
         (&["registry", "--listen", "here"], 2, "--listen"),
@@ -72,4 +74,18 @@ async fn what_is_wrong_with_the_helpers_is_named() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {log}");
         assert!(log.contains(part) && !log.contains("s3cret"), "{args:?}: {part:?} is not in {log}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_is_checked_by_asking_it() {
+    let port = Port::reserve().unwrap();
+    let address = port.address().to_string();
+    let zone = |name| format!("dns+zone://k:c2VjcmV0@{address}/{name}.internal");
+    let mut registry = Demo::spawn(["registry", "--listen", &address, "--backend", &zone("z")]);
+    registry.says("z.internal at").await;
+    let check = async |name| demo::run(&["check", "--backend", &zone(name)]).await;
+    let (same, other) = (check("z").await, check("other").await);
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+    assert_eq!(String::from_utf8_lossy(&same.stdout), format!("DNS at {address} answers\n"));
+    assert_eq!(other.status.code(), Some(1), "that zone is not served: {other:?}");
 }

@@ -25,7 +25,7 @@ async fn the_compose_file_comes_up_scales_and_heals() {
     until(&project, "pacman", "all four are there", |state| counts(state) == [1, 1, 1, 1]).await;
     project.scale("inky", 3).await.unwrap();
     until(&project, "pacman", "there are three inkies", |state| counts(state) == [1, 1, 3, 1]).await;
-    healthy(&docker, 7).await;
+    healthy(&docker, 8).await;
 
     // One that is killed by its engine stays dead.
     let inky = project.containers("inky").await.unwrap().remove(0);
