@@ -1,12 +1,13 @@
 //! The file in which the embedded store writes down all that it answers for, before it answers.
 //!
 //! One JSON text a line. A process that is killed loses nothing that it has answered, for the system has it by then; a
-//! machine that loses its power may lose the last moments.
+//! machine that loses its power may lose the last moments. A long one is summed up when it is opened.
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Seek, SeekFrom, Write},
-    path::Path,
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ledger::{Entry, Ledger};
+
+/// Of more lines than this, one is made.
+const LONG: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -42,7 +46,8 @@ enum Line {
 struct Content {
     ledger: Ledger,
     name: Option<String>,
-    /// How many bytes are whole lines.
+    /// How many lines are whole, and of how many bytes they are.
+    lines: u64,
     good: u64,
 }
 
@@ -51,7 +56,7 @@ impl Journal {
     pub(super) fn open(path: &Path) -> anyhow::Result<(Self, Ledger)> {
         let shown = path.display();
         let mut file = lock(path)?;
-        let Content { ledger, name, good } =
+        let Content { ledger, name, lines, good } =
             read(&file).with_context(|| format!("--journal: cannot read {shown}"))?;
         if file.metadata()?.len() > good {
             tracing::warn!("{shown} ends in half a line, which nobody was answered for; leaving it out");
@@ -62,6 +67,12 @@ impl Journal {
             Some(name) => name,
             None => begin(&mut file).with_context(|| format!("--journal: cannot write {shown}"))?,
         };
+        if lines > LONG {
+            match sum_up(&file, path, &name, &ledger) {
+                Ok(short) => file = short,
+                Err(error) => tracing::warn!("{shown} stays as long as it is: {error:#}"),
+            }
+        }
         Ok((Self { file, owner: owner(&name, path)? }, ledger))
     }
 
@@ -77,6 +88,22 @@ impl Journal {
 
 /// Opens the file for one at a time.
 fn lock(path: &Path) -> anyhow::Result<File> {
+    loop {
+        let file = lock_once(path)?;
+        // Another may have put a short one in its place between our opening and our locking it.
+        if is_at(&file, path).with_context(|| format!("--journal: cannot find {}", path.display()))? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether it is this file that whoever opens the path now gets.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (file, named) = (file.metadata()?, fs::metadata(path)?);
+    Ok((file.dev(), file.ino()) == (named.dev(), named.ino()))
+}
+
+fn lock_once(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
     let file = File::options()
         .create(true)
@@ -88,6 +115,32 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("--journal: another store has {shown}"))?;
     Ok(file)
+}
+
+/// Puts a journal that says the same in two lines in the place of a long one, and returns it. The long one is locked, so
+/// nobody else does; and the short one is locked before anybody can open it. At each moment one of them is there.
+fn sum_up(long: &File, path: &Path, name: &str, ledger: &Ledger) -> anyhow::Result<File> {
+    // Where the file is, not a link to it.
+    let path = fs::canonicalize(path)?;
+    let beside = PathBuf::from({
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        beside
+    });
+    let _ = fs::remove_file(&beside);
+    let mut short = File::options().create_new(true).append(true).read(true).open(&beside)?;
+    short.set_permissions(long.metadata()?.permissions())?;
+    flock(&short, FlockOperation::NonBlockingLockExclusive)?;
+    append(&mut short, &Line::Name { journal: name.to_owned() })?;
+    append(&mut short, &Line::Entry(ledger.summary()))?;
+    short.sync_all()?;
+    fs::rename(&beside, &path)?;
+    // From here on the short one is the journal, and nothing may fail: what is written to the long one, nobody finds.
+    let synced = path.parent().map(|dir| File::open(dir).and_then(|dir| dir.sync_all()));
+    if let Some(Err(error)) = synced {
+        tracing::warn!(%error, "a machine that loses its power now may have the long journal again");
+    }
+    Ok(short)
 }
 
 /// Names a journal that has no name.
@@ -122,6 +175,7 @@ fn read(file: &File) -> anyhow::Result<Content> {
             Line::Name { journal } => content.name = Some(journal),
             Line::Entry(entry) => content.ledger.replay(entry),
         }
+        content.lines += 1;
         content.good += read as u64;
     }
     Ok(content)
@@ -176,5 +230,56 @@ mod tests {
         assert_ne!(owner(&copy), first);
         assert_ne!(owner(&new), first);
         assert_eq!(Journal::open(&path).unwrap().1.read(0, 0).open, 1);
+    }
+
+    #[test]
+    fn a_long_one_is_summed_up_and_still_one_store_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, link] = ["journal", "link"].map(|name| dir.path().join(name));
+        let mut long = String::from("{\"journal\":\"j\"}\n");
+        for unit in 1..=LONG {
+            long += &format!("{{\"issued\":{unit}}}\n");
+            if unit % 2 == 0 {
+                let coin = if unit % 32 == 0 { format!("\"0{unit}\"") } else { "null".into() };
+                long += &format!("{{\"counted\":[{unit},{coin}]}}\n");
+            }
+        }
+        fs::write(&path, &long).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+
+        let before = File::open(&path).unwrap();
+        let (mut journal, ledger) = Journal::open(&link).unwrap();
+        let whole = ledger.read(0, 0);
+        assert_eq!((whole.units, whole.open, whole.hashes, whole.coins), (10_000, 5_000, Some(5_000), 312));
+        assert!(fs::metadata(&path).unwrap().len() < before.metadata().unwrap().len() / 5);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let taken = Journal::open(&path).unwrap_err();
+        assert!(format!("{taken:#}").contains("another store"), "{taken:#}");
+
+        journal.write(Entry::Counted(1, None)).unwrap();
+        let owner = journal.owner();
+        drop(journal);
+        let (journal, ledger) = Journal::open(&path).unwrap();
+        let reading = ledger.read(0, 0);
+        assert_eq!((reading.units, reading.open, reading.hashes), (10_000, 4_999, Some(5_001)));
+        assert_eq!((reading.coins, journal.owner()), (312, owner));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
+
+    #[test]
+    fn who_opened_a_long_one_and_comes_late_has_no_store_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let old = lock(&path).unwrap();
+        let late = File::open(&path).unwrap();
+        let short = sum_up(&old, &path, "j", &Ledger::default()).unwrap();
+        drop(old);
+        // The lock on what it opened is there for the taking, and worth nothing.
+        flock(&late, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(!is_at(&late, &path).unwrap() && is_at(&short, &path).unwrap());
+        let taken = lock(&path).unwrap_err();
+        assert!(format!("{taken:#}").contains("another store"), "{taken:#}");
+        drop(short);
+        lock(&path).unwrap();
     }
 }
