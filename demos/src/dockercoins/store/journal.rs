@@ -236,15 +236,15 @@ mod tests {
     fn a_long_one_is_summed_up_and_still_one_store_has_it() {
         let dir = tempfile::tempdir().unwrap();
         let [path, link] = ["journal", "link"].map(|name| dir.path().join(name));
-        let mut long = String::from("{\"journal\":\"j\"}\n");
+        let mut lines = vec!["{\"journal\":\"j\"}".to_owned()];
         for unit in 1..=LONG {
-            long += &format!("{{\"issued\":{unit}}}\n");
+            lines.push(format!("{{\"issued\":{unit}}}"));
             if unit % 2 == 0 {
                 let coin = if unit % 32 == 0 { format!("\"0{unit}\"") } else { "null".into() };
-                long += &format!("{{\"counted\":[{unit},{coin}]}}\n");
+                lines.push(format!("{{\"counted\":[{unit},{coin}]}}"));
             }
         }
-        fs::write(&path, &long).unwrap();
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
 
         let before = File::open(&path).unwrap();
