@@ -103,7 +103,7 @@ impl Meter {
         let ages = units.map(|unit| (self.now - unit.at) as f64 / window);
         // From 0 at either end to 2 in the middle; 1 on the average.
         let weights = ages.filter(|age| *age <= 1.0).map(|age| 1.0 - (TAU * age).cos());
-        weights.sum::<f64>() * 1000.0 / window
+        weights.fold(0.0, |sum, weight| sum + weight) * 1000.0 / window
     }
 }
 
