@@ -166,7 +166,12 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .visits(limits.starts.saturating_add(1), Signal::GiveUp),
         )
         .state(can_be_started(Waiting).ttl(PATIENCE, Signal::Provision))
-        .state(can_be_started(Failed))
+        .state(
+            // Whoever is there again begins anew: the limit is met once, and never behind it.
+            [Signal::Running, Signal::Pending, Signal::Error]
+                .into_iter()
+                .fold(can_be_started(Failed), |state, signal| state.act(signal, "forget", forget)),
+        )
         .state(
             asked(Provisioning)
                 .on(Signal::Exited, Down)
@@ -292,6 +297,39 @@ mod tests {
             "ERROR --> STOPPING: kill after 2 ticks on trip 5 with RUNNING / stop",
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");
+        }
+    }
+
+    /// Instances of which nobody has a target: whatever they do fails.
+    fn one(state: State) -> (Machines, Instance) {
+        let machines = Machines::new(machine(LIMITS).unwrap());
+        let instance = machines.add(state).unwrap();
+        (machines, instance)
+    }
+
+    #[tokio::test]
+    async fn who_recovers_by_itself_has_all_its_starts_again() {
+        for recovered in [Signal::Running, Signal::Pending, Signal::Error] {
+            let (_machines, instance) = one(State::Running);
+            // Down, and down again, as often as it takes until it is given up.
+            let give_up = async || {
+                let mut visits = 0;
+                while instance.state() != Ok(State::Failed) {
+                    assert!(visits <= LIMITS.starts, "it is given up: {visits} visits");
+                    for signal in [Signal::Running, Signal::Down] {
+                        instance.signal(signal).unwrap();
+                        instance.settled().await.unwrap();
+                    }
+                    visits += 1;
+                }
+                visits
+            };
+            assert_eq!(give_up().await, LIMITS.starts + 1);
+            instance.signal(recovered).unwrap();
+            assert_ne!(instance.settled().await, Ok(State::Failed));
+            instance.signal(Signal::Down).unwrap();
+            assert_eq!(instance.settled().await, Ok(State::Down), "{recovered}");
+            assert_eq!(give_up().await, LIMITS.starts, "all but the one that was seen above: {recovered}");
         }
     }
 
