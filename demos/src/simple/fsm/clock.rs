@@ -22,7 +22,8 @@ impl Clock {
         Self::new(machines, None)
     }
 
-    /// One on the wall.
+    /// One on the wall. Time that passes while nobody runs us is no time: behind a pause there is one tick, and a whole period
+    /// until the next.
     pub(crate) fn wall<S: Label, G: Label, D: Data>(machines: &Machines<S, G, D>, period: Duration) -> Self {
         Self::new(machines, Some(period))
     }
@@ -41,8 +42,8 @@ impl Clock {
             let beat = self.beat.clone();
             self.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
                 let mut ticks = interval_at(Instant::now() + period, period);
-                // Behind a pause, all of them at once: so many periods have passed.
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+                // A process that was stopped missed what happened meanwhile: it hears of that before its time is up.
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
                     beat();

@@ -21,7 +21,8 @@
 //! *A signal that the present state does not take is dropped*; one that no state takes is an error.
 //!
 //! *A TTL* is counted from entering the state, again each time, and stands still while an action runs. It is over on the tick
-//! that reaches it. It may depend on how often the state was visited, which makes a back-off of it.
+//! that reaches it. It may depend on how often the state was visited, which makes a back-off of it. While the whole process is
+//! stopped no time passes: behind that there is one tick, not all that were missed.
 //!
 //! *A visit limit* raises its signal on the visit that reaches it, and never again. The state that an instance begins in
 //! is visited once by that.

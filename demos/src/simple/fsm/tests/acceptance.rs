@@ -202,3 +202,20 @@ async fn a_second_is_ten_ticks_of_a_hundred_milliseconds() {
     time::sleep(Duration::from_secs(10)).await;
     assert_eq!(count.load(Ordering::Relaxed), 10);
 }
+
+/// Not in the original: a process that is stopped for a while, and goes on.
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_one_tick() {
+    let (machines, count) = counter();
+    let mut clock = Clock::wall(&machines, Duration::from_millis(50));
+    clock.start();
+    time::sleep(Duration::from_millis(125)).await;
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    time::advance(Duration::from_secs(15)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+    for (millis, ticks) in [(49, 3), (2, 4), (500, 14)] {
+        time::sleep(Duration::from_millis(millis)).await;
+        assert_eq!(count.load(Ordering::Relaxed), ticks, "{millis} ms later");
+    }
+}
