@@ -61,15 +61,18 @@ pub(super) struct Target {
     instance: OnceLock<Instance>,
     /// Whether we are the one who looks after it.
     leads: watch::Sender<bool>,
-    /// Written when its state changes or something goes wrong, read by reports; never locked across an `await`.
+    /// Written when it is seen that its state has changed, or something goes wrong; read by reports. Never locked across an
+    /// `await`, and never while the machine is: its state is read under this lock.
     known: Mutex<Known>,
     /// Written by who starts or adopts, read by who ends it; never locked across an `await`.
     process: Mutex<Option<Process>>,
 }
 
+/// What is to be told of it.
 #[derive(Debug)]
 struct Known {
-    state: State,
+    /// The state that was told of last; whoever decides asks the machine.
+    told: State,
     since: SystemTime,
     error: Option<(String, SystemTime)>,
     starts: u32,
@@ -103,7 +106,7 @@ struct Trouble {
 impl Target {
     pub(super) fn new(address: Address, order: Order, context: &Arc<Context>, after: Vec<Arc<Self>>) -> Self {
         let view = address.service().map(|service| context.registry.discovery.view(service).open());
-        let known = Known { state: State::Unknown, since: SystemTime::now(), error: None, starts: 0 };
+        let known = Known { told: State::Unknown, since: SystemTime::now(), error: None, starts: 0 };
         Self {
             address,
             order,
@@ -123,8 +126,10 @@ impl Target {
         let _ = self.instance.set(instance);
     }
 
+    /// How it is now; at the end, how it was.
     pub(super) fn state(&self) -> State {
-        self.known().state
+        let now = self.instance.get().and_then(|instance| instance.state().ok());
+        now.unwrap_or_else(|| self.known().told)
     }
 
     /// Whether it comes after another one.
@@ -133,21 +138,21 @@ impl Target {
     }
 
     pub(super) fn report(&self) -> Report {
+        // So that all of it is of the same state.
+        self.look();
         let waits_for = (self.state() == State::Waiting).then(|| self.obstacle()).flatten();
-        let (state, pid) = match &*self.process() {
-            Some(process) if process.is_alive() => {
-                let state = if self.context.leaving.is_cancelled() { State::Stopping } else { self.state() };
-                (state, Some(process.pid()))
-            }
+        let (ending, pid) = match &*self.process() {
+            Some(process) if process.is_alive() => (Some(State::Stopping), Some(process.pid())),
             // Nobody asks any more.
-            Some(_) if self.context.leaving.is_cancelled() => (State::Down, None),
-            _ => (self.state(), None),
+            Some(_) => (Some(State::Down), None),
+            None => (None, None),
         };
+        let ending = ending.filter(|_| self.context.leaving.is_cancelled());
         let error = |(what, at): &(String, SystemTime)| Trouble { what: what.clone(), at: stamp(*at) };
         let known = self.known();
         Report {
             target: self.address.to_string(),
-            state: state.to_string(),
+            state: ending.unwrap_or(known.told).to_string(),
             since: stamp(known.since),
             last_error: known.error.as_ref().map(error),
             restarts: known.starts.saturating_sub(1),
@@ -181,8 +186,7 @@ impl Target {
     pub(super) async fn follow(self: Arc<Self>) {
         let Some(Ok(mut standing)) = self.instance.get().map(Instance::follow) else { return };
         while standing.changed().await.is_ok() {
-            let state = standing.borrow_and_update().state;
-            self.enter(state);
+            self.look();
         }
     }
 
@@ -216,13 +220,17 @@ impl Target {
         Ok(())
     }
 
-    fn enter(&self, state: State) {
+    /// Tells of its state, if that has changed.
+    fn look(&self) {
+        let Some(instance) = self.instance.get() else { return };
         let mut known = self.known();
-        let before = known.state;
+        // At the end there is none.
+        let Ok(state) = instance.state() else { return };
+        let before = known.told;
         if before == state {
             return;
         }
-        (known.state, known.since) = (state, SystemTime::now());
+        (known.told, known.since) = (state, SystemTime::now());
         let why = known.error.as_ref().map(|(why, _)| why.clone()).unwrap_or_default();
         drop(known);
         match state {
@@ -253,4 +261,45 @@ impl Target {
 
 fn stamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::simple::{SIMPLE, args::ServeArgs, config::Config, supervisor::Supervisor};
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    const NOBODY: &str = "http://127.0.0.1:1";
+
+    /// One that has nothing going on by itself, and its only target.
+    async fn one() -> (Supervisor, Arc<Target>) {
+        let args = Cli::parse_from(["simple", "-", ":0"]).args;
+        let registry = args.common.backend.choose("mem", SIMPLE).unwrap().connect().await.unwrap();
+        let config = Config::read(&serde_json::json!({ NOBODY: "no/such/program" }).to_string()).unwrap();
+        let supervisor = Supervisor::new(config, &registry, &args).unwrap();
+        let target = supervisor.find(NOBODY).unwrap().clone();
+        (supervisor, target)
+    }
+
+    #[tokio::test]
+    async fn what_the_machine_says_counts_at_once() {
+        let (supervisor, target) = one().await;
+        assert!(!supervisor.is_well());
+        // Nobody follows.
+        let before = target.report();
+        target.instance.get().unwrap().signal(Signal::Running).unwrap();
+        assert!(supervisor.is_well());
+        let after = target.report();
+        assert_eq!((before.state.as_str(), after.state.as_str()), ("UNKNOWN", "RUNNING"));
+        assert!(after.since >= before.since);
+        supervisor.leave().await;
+        assert_eq!(target.state(), State::Running, "as it was");
+    }
 }
