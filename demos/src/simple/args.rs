@@ -107,7 +107,7 @@ pub(super) struct Pace {
     #[arg(long, env = "SIMPLE_START_DELAY", value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     pub(super) start_delay: Duration,
 
-    /// How often each target is asked; twenty times as often while it is not running
+    /// How often each target is asked; twenty times as often while it is not running, and twice a second at least
     #[arg(long, env = "SIMPLE_POLL_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub(super) poll_interval: Duration,
 

@@ -1,6 +1,6 @@
 //! Asking a target how it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time;
@@ -13,6 +13,9 @@ use crate::simple::{
 
 /// How many times as often a target is asked that is not running.
 const EAGER: u32 = 20;
+
+/// The longest pause until such a one is asked again, however seldom others are: what is due for it does not wait for hours.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// What came of asking it.
 #[derive(Debug)]
@@ -43,8 +46,7 @@ impl Target {
             }
             self.tell(instance, answer);
             let state = standing.borrow_and_update().state;
-            let interval = self.context.pace.poll_interval;
-            let pause = if state == State::Running { interval } else { interval / EAGER };
+            let pause = pause(state, self.context.pace.poll_interval);
             let turned = standing.wait_for(|standing| standing.state != state);
             let moved = async {
                 let changed = match &mut places {
@@ -119,6 +121,28 @@ impl Target {
             }
             Err(error) if error.is_connect() => Answer::Absent("it cannot be connected to".into()),
             Err(_) => Answer::Absent("it broke off the connection".into()),
+        }
+    }
+}
+
+/// How long to wait until it is asked again.
+fn pause(state: State, interval: Duration) -> Duration {
+    match state {
+        State::Running => interval,
+        _ => (interval / EAGER).min(LONGEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_run_is_asked_often_whatever_the_interval() {
+        for (interval, pauses) in [(1000, [1000, 50]), (9000, [9000, 450]), (3_600_000, [3_600_000, 500])] {
+            let interval = Duration::from_millis(interval);
+            let found = [State::Running, State::Provisioning].map(|state| pause(state, interval).as_millis());
+            assert_eq!(found, pauses, "{interval:?}");
         }
     }
 }

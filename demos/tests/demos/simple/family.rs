@@ -66,6 +66,17 @@ async fn a_death_is_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn who_is_asked_seldom_is_started_once() {
+    let port = Port::reserve().unwrap();
+    let (target, command) = leaf(&port);
+    let pace = ["--start-delay", "200ms", "--poll-interval", "1h"];
+    let server = Config::new(&json!({ &target: command })).serve_at(&pace, &[]).await;
+    let well = server.until(&target, "RUNNING").await;
+    assert_eq!(well["restarts"], 0, "{well}");
+    server.ends_with(&[pid(&well)]).await;
+}
+
+#[tokio::test]
 async fn who_hangs_is_killed_and_keeps_nobody_else() {
     let (_config, server, target, _port) = pair(&["--stop-limit", "500ms"]).await;
     let hangs = pid(&server.until(&target, "RUNNING").await);
