@@ -10,9 +10,6 @@ use super::{
 /// How long a tick is.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// How long a target may answer with an error before it is stopped: long enough to be asked again.
-const MERCY: u64 = 2;
-
 /// How long who waits for others, or for its supervisor to be elected, waits until it looks again.
 const PATIENCE: u64 = 2;
 
@@ -41,7 +38,7 @@ pub(super) enum State {
     Pending,
     /// It answers that all is well.
     Running,
-    /// It answers, or hangs, but all is not well.
+    /// It answers, or hangs, but all is not well. It is asked once more.
     Error,
     /// It is not there.
     Down,
@@ -81,6 +78,8 @@ pub(super) enum Signal {
     Pending,
     /// It was asked: all is not well.
     Error,
+    /// It was asked once more: all is still not well.
+    Again,
     /// It was asked: nobody is there.
     Down,
     /// Its process has ended.
@@ -103,6 +102,7 @@ impl fmt::Display for Signal {
             Self::Running => "running",
             Self::Pending => "pending",
             Self::Error => "error",
+            Self::Again => "error again",
             Self::Down => "down",
             Self::Exited => "exited",
             Self::Provision => "provision",
@@ -152,11 +152,11 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .act(Signal::Calm, "forget", forget)
                 .ttl(ticks(CALM), Signal::Calm),
         )
+        // No time-out: it is asked again, and an answer may take its time.
         .state(
-            may_vanish(Error)
-                .on(Signal::Kill, Stopping)
-                .act(Signal::Kill, "stop", stop)
-                .ttl(MERCY, Signal::Kill),
+            [Signal::Again, Signal::Kill]
+                .into_iter()
+                .fold(may_vanish(Error), |state, signal| state.on(signal, Stopping).act(signal, "stop", stop)),
         )
         .state(
             can_be_started(Down)
@@ -193,6 +193,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
         Signal::Running,
         Signal::Pending,
         Signal::Error,
+        Signal::Again,
         Signal::Down,
         Signal::Exited,
         Signal::Provision,
@@ -294,7 +295,8 @@ mod tests {
             "STOPPING --> ERROR: kill fails",
             "DOWN --> FAILED: give up on visit 9",
             "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
-            "ERROR --> STOPPING: kill after 2 ticks on trip 5 with RUNNING / stop",
+            "ERROR --> STOPPING: error again / stop",
+            "ERROR --> STOPPING: kill on trip 5 with RUNNING / stop",
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");
         }

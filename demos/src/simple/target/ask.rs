@@ -17,9 +17,12 @@ const EAGER: u32 = 20;
 /// The longest pause until such a one is asked again, however seldom others are: what is due for it does not wait for hours.
 const LONGEST: Duration = Duration::from_millis(500);
 
+/// The pause until one is asked once more that was not well: what stays is noticed soon, and one bad answer is none.
+const SECOND: Duration = Duration::from_millis(50);
+
 /// What came of asking it.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     Well,
     NotReady,
     Unwell(String),
@@ -67,22 +70,24 @@ impl Target {
     }
 
     /// Signals what came of asking.
-    fn tell(&self, instance: &Instance, answer: Answer) {
+    pub(super) fn tell(&self, instance: &Instance, answer: Answer) {
         // Old news by the time that its action has ended.
         if instance.is_acting() {
             return;
         }
         let lives = self.process().as_ref().is_some_and(Process::is_alive);
+        let state = self.state();
         let (signal, trouble) = match answer {
             Answer::Well => (Signal::Running, None),
             Answer::NotReady => (Signal::Pending, None),
-            Answer::Unwell(why) => (Signal::Error, Some(why)),
             Answer::Absent(why) if !lives => (Signal::Down, Some(why)),
             // It does not listen, but it is there; while it starts or ends that is as it should be.
-            Answer::Absent(why) => match self.state() {
-                State::Running | State::Pending => (Signal::Error, Some(why)),
-                _ => return,
-            },
+            Answer::Absent(_) if !matches!(state, State::Running | State::Pending | State::Error) => return,
+            // The second one in a row. Who does not look after it only looks.
+            Answer::Unwell(why) | Answer::Absent(why) if state == State::Error && *self.leads.borrow() => {
+                (Signal::Again, Some(why))
+            }
+            Answer::Unwell(why) | Answer::Absent(why) => (Signal::Error, Some(why)),
         };
         if let Some(trouble) = trouble
             && instance.can_receive(signal)
@@ -129,6 +134,7 @@ impl Target {
 fn pause(state: State, interval: Duration) -> Duration {
     match state {
         State::Running => interval,
+        State::Error => SECOND,
         _ => (interval / EAGER).min(LONGEST),
     }
 }
@@ -139,9 +145,12 @@ mod tests {
 
     #[test]
     fn who_does_not_run_is_asked_often_whatever_the_interval() {
-        for (interval, pauses) in [(1000, [1000, 50]), (9000, [9000, 450]), (3_600_000, [3_600_000, 500])] {
+        for (interval, pauses) in
+            [(1000, [1000, 50, 50]), (9000, [9000, 450, 50]), (3_600_000, [3_600_000, 500, 50])]
+        {
             let interval = Duration::from_millis(interval);
-            let found = [State::Running, State::Provisioning].map(|state| pause(state, interval).as_millis());
+            let states = [State::Running, State::Provisioning, State::Error];
+            let found = states.map(|state| pause(state, interval).as_millis());
             assert_eq!(found, pauses, "{interval:?}");
         }
     }

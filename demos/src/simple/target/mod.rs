@@ -267,7 +267,7 @@ fn stamp(time: SystemTime) -> String {
 mod tests {
     use clap::Parser;
 
-    use super::*;
+    use super::{ask::Answer, *};
     use crate::simple::{SIMPLE, args::ServeArgs, config::Config, supervisor::Supervisor};
 
     #[derive(Debug, Parser)]
@@ -301,5 +301,32 @@ mod tests {
         assert!(after.since >= before.since);
         supervisor.leave().await;
         assert_eq!(target.state(), State::Running, "as it was");
+    }
+
+    /// The states that a target goes through, as it answers.
+    fn through(target: &Target, answers: impl IntoIterator<Item = Answer>) -> Vec<State> {
+        let instance = target.instance.get().unwrap();
+        let told = answers.into_iter().map(|answer| {
+            target.tell(instance, answer);
+            target.state()
+        });
+        told.collect()
+    }
+
+    #[tokio::test]
+    async fn one_bad_answer_stops_nobody_and_two_in_a_row_do() {
+        use Answer::{NotReady, Unwell, Well};
+        let (_supervisor, target) = one().await;
+        let instance = target.instance.get().unwrap();
+        let bad = || Unwell("it answers with status 500".into());
+        let states = through(&target, [Well, bad(), Well, bad(), NotReady, bad(), Well]);
+        let [error, running, pending] = [State::Error, State::Running, State::Pending];
+        assert_eq!(states, [running, error, running, error, pending, error, running]);
+        // Not before we are elected.
+        assert_eq!(through(&target, [bad(), bad(), bad()]), [error; 3]);
+        assert!(!instance.is_acting());
+        target.leads.send_replace(true);
+        through(&target, [bad()]);
+        assert!(instance.is_acting(), "it is being stopped");
     }
 }

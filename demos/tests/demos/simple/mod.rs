@@ -10,4 +10,5 @@ mod memory;
 mod page;
 mod processes;
 mod server;
+mod stranger;
 mod zookeeper;
