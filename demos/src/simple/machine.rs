@@ -19,7 +19,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// How often a target that was started is started again without a pause.
 const AT_ONCE: u32 = 3;
 
-/// The first pause behind that, and the longest.
+/// The first pause behind that, and the longest; and so for trying to bring one to an end.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
 
 /// How often a target may go from running to failing and straight back before it is started anew.
@@ -48,6 +48,8 @@ pub(super) enum State {
     Stopping,
     /// It is not there, and has to wait: for what it comes after, or for us to be elected.
     Waiting,
+    /// It is to end, and we cannot make it: it is somebody else's.
+    Stuck,
     /// It was started too often; now it takes a person, or its own recovery.
     Failed,
 }
@@ -64,6 +66,7 @@ impl fmt::Display for State {
             Self::Provisioning => "PROVISIONING",
             Self::Stopping => "STOPPING",
             Self::Waiting => "WAITING",
+            Self::Stuck => "STUCK",
             Self::Failed => "FAILED",
         })
     }
@@ -127,7 +130,7 @@ pub(super) struct Limits {
 
 /// The machine of all targets.
 pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
-    use State::{Down, Error, Failed, Pending, Provisioning, Running, Stopping, Unknown, Waiting};
+    use State::{Down, Error, Failed, Pending, Provisioning, Running, Stopping, Stuck, Unknown, Waiting};
     let state = |id: State| fsm::State::new(id).named(&id.to_string());
     // What is asked of all that may answer.
     let asked = |id: State| {
@@ -143,6 +146,9 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
             .act(Signal::Provision, "start", start)
             .on_error(Signal::Provision, Waiting)
     };
+    let can_be_stopped = |from: fsm::State<State, Signal, Arc<Target>>, signal| {
+        from.on(signal, Stopping).act(signal, "stop", stop).on_error(signal, Stuck)
+    };
     let built = fsm::Machine::builder()
         .state(may_vanish(Unknown))
         .state(may_vanish(Pending))
@@ -153,11 +159,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .ttl(ticks(CALM), Signal::Calm),
         )
         // No time-out: it is asked again, and an answer may take its time.
-        .state(
-            [Signal::Again, Signal::Kill]
-                .into_iter()
-                .fold(may_vanish(Error), |state, signal| state.on(signal, Stopping).act(signal, "stop", stop)),
-        )
+        .state([Signal::Again, Signal::Kill].into_iter().fold(may_vanish(Error), can_be_stopped))
         .state(
             can_be_started(Down)
                 .ttl_by(pause, Signal::Provision)
@@ -173,10 +175,8 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .fold(can_be_started(Failed), |state, signal| state.act(signal, "forget", forget)),
         )
         .state(
-            asked(Provisioning)
+            can_be_stopped(asked(Provisioning), Signal::Kill)
                 .on(Signal::Exited, Down)
-                .on(Signal::Kill, Stopping)
-                .act(Signal::Kill, "stop", stop)
                 .ttl(ticks(limits.start), Signal::Kill),
         )
         .state(
@@ -185,8 +185,17 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .on(Signal::Exited, Down)
                 .on(Signal::Insist, Stopping)
                 .act(Signal::Insist, "kill", crush)
-                .on_error(Signal::Insist, Error)
+                .on_error(Signal::Insist, Stuck)
                 .ttl(ticks(limits.stop), Signal::Insist),
+        )
+        // That it is still not well is no news.
+        .state(
+            can_be_stopped(state(Stuck), Signal::Kill)
+                .on(Signal::Running, Running)
+                .on(Signal::Pending, Pending)
+                .on(Signal::Down, Down)
+                .on(Signal::Exited, Down)
+                .ttl_by(|visits| doubled(visits.saturating_sub(1)), Signal::Kill),
         )
         .flap(Flap::new(Running, Error, TRIPS).raise(Signal::Kill));
     let signals = [
@@ -215,11 +224,13 @@ async fn start(instance: Instance) -> anyhow::Result<()> {
 }
 
 async fn stop(instance: Instance) -> anyhow::Result<()> {
-    target(&instance)?.end().await
+    let target = target(&instance)?;
+    target.told(target.end().await)
 }
 
 async fn crush(instance: Instance) -> anyhow::Result<()> {
-    target(&instance)?.crush()
+    let target = target(&instance)?;
+    target.told(target.crush())
 }
 
 async fn forget(instance: Instance) -> anyhow::Result<()> {
@@ -237,11 +248,13 @@ fn ticks(time: Duration) -> u64 {
 
 /// How long to wait before the next start: nothing at first, then twice as long each time.
 fn pause(visits: u32) -> u64 {
+    visits.checked_sub(AT_ONCE + 1).map_or(1, doubled)
+}
+
+/// The first pause, or a longer one.
+fn doubled(times: u32) -> u64 {
     let [first, longest] = PAUSES;
-    match visits.checked_sub(AT_ONCE + 1) {
-        None => 1,
-        Some(doublings) => ticks(first.saturating_mul(2_u32.saturating_pow(doublings)).min(longest)),
-    }
+    ticks(first.saturating_mul(2_u32.saturating_pow(times)).min(longest))
 }
 
 #[cfg(test)]
@@ -292,7 +305,8 @@ mod tests {
             "PROVISIONING --> DOWN: exited",
             "PROVISIONING --> STOPPING: kill after 260 ticks / stop",
             "STOPPING --> STOPPING: insist after 60 ticks / kill",
-            "STOPPING --> ERROR: kill fails",
+            "STOPPING --> STUCK: kill fails",
+            "STUCK --> STOPPING: kill after 10 to 600 ticks / stop",
             "DOWN --> FAILED: give up on visit 9",
             "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
             "ERROR --> STOPPING: error again / stop",
@@ -332,6 +346,31 @@ mod tests {
             instance.signal(Signal::Down).unwrap();
             assert_eq!(instance.settled().await, Ok(State::Down), "{recovered}");
             assert_eq!(give_up().await, LIMITS.starts, "all but the one that was seen above: {recovered}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_brought_to_an_end_is_told_to_more_and_more_seldom() {
+        let (machines, instance) = one(State::Error);
+        instance.signal(Signal::Again).unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(instance.settled().await, Ok(State::Stuck));
+            // It is asked, and not well: that is no news.
+            instance.signal(Signal::Error).unwrap();
+            let mut ticks = 0;
+            while !instance.is_acting() {
+                assert!(ticks < 601, "it is told again: {pauses:?}");
+                machines.tick();
+                ticks += 1;
+            }
+            pauses.push(ticks);
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 600, 600]);
+        for (signal, then) in [(Signal::Down, State::Down), (Signal::Running, State::Running)] {
+            let (_machines, instance) = one(State::Stuck);
+            instance.signal(signal).unwrap();
+            assert_eq!(instance.state(), Ok(then));
         }
     }
 

@@ -106,8 +106,8 @@ async fn picture(server: &Server, asked: &Asked) -> Value {
 async fn below(server: &Server, target: &Target, asked: &Asked) -> Option<Value> {
     use super::machine::State;
     let (within, is_again) = (asked.left(), asked.via.split('.').any(|id| id == server.id));
-    if is_again || within < HURRY || !matches!(target.state(), State::Running | State::Pending | State::Error)
-    {
+    let answers = matches!(target.state(), State::Running | State::Pending | State::Error | State::Stuck);
+    if is_again || within < HURRY || !answers {
         return None;
     }
     let via = if asked.via.is_empty() { server.id.clone() } else { format!("{}.{}", asked.via, server.id) };

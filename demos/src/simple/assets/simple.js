@@ -52,7 +52,7 @@ function showLink() {
 
 // --------------------------------------------------------------------------- 2 the tree
 
-const MOODS = { RUNNING: "well", ERROR: "bad", DOWN: "bad", FAILED: "bad", STOPPING: "bad" }; // others are busy
+const MOODS = { RUNNING: "well", ERROR: "bad", DOWN: "bad", STUCK: "bad", FAILED: "bad", STOPPING: "bad" }; // others are busy
 const servers = new Map(); // path -> {el, state, since}
 
 function show(top) {

@@ -234,6 +234,7 @@ impl Target {
         let why = known.error.as_ref().map(|(why, _)| why.clone()).unwrap_or_default();
         drop(known);
         match state {
+            State::Stuck => tracing::warn!("{} is {state}: {why}", self.address),
             State::Error | State::Down if before != State::Unknown => {
                 tracing::warn!("{} is {state}: {why}", self.address);
             }
@@ -244,6 +245,19 @@ impl Target {
             _ => tracing::info!("{} is {state}", self.address),
         }
         self.context.bell.send_replace(());
+    }
+
+    /// Keeps what became of an action, if that is nothing good. What is new is logged: at once, or with the state that comes of
+    /// it.
+    pub(super) fn told(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        outcome.inspect_err(|error| {
+            let (why, state) = (format!("{error:#}"), self.state());
+            let is_new = self.known().error.as_ref().is_none_or(|(known, _)| *known != why);
+            if is_new && state == State::Stuck {
+                tracing::warn!("{} is still {state}: {why}", self.address);
+            }
+            self.note(why);
+        })
     }
 
     fn note(&self, trouble: String) {

@@ -72,3 +72,20 @@ async fn one_bad_answer_stops_nobody() {
     assert_eq!(stranger.asked("/kill"), 0);
     server.ends_with(&[]).await;
 }
+
+#[tokio::test]
+async fn who_cannot_be_brought_to_an_end_is_told_to_now_and_then() {
+    let stranger = Stranger::start(|_, _| 404).await;
+    let server = stranger.supervised(&["--start-delay", "0", "--poll-interval", "200ms"]).await;
+    let stuck = server.until(&stranger.url, "STUCK").await;
+    let why = "it does not take /kill, and is no process of ours";
+    assert_eq!(stuck["lastError"]["what"], why, "{stuck}");
+    let first = stranger.asked("/");
+    eventually("it is asked again and again", async || stranger.asked("/") > first + 100).await;
+    let told = stranger.asked("/kill");
+    assert!(told * 10 < stranger.asked("/"), "{told} times");
+    let log = server.0.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(why)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("STUCK"), "{log}");
+    server.ends_with(&[]).await;
+}
