@@ -83,6 +83,8 @@ pub(super) enum Signal {
     Error,
     /// It was asked once more: all is still not well.
     Again,
+    /// It was asked once more: it still does not answer.
+    Hang,
     /// It was asked: nobody is there.
     Down,
     /// Its process has ended.
@@ -106,6 +108,7 @@ impl fmt::Display for Signal {
             Self::Pending => "pending",
             Self::Error => "error",
             Self::Again => "error again",
+            Self::Hang => "hangs",
             Self::Down => "down",
             Self::Exited => "exited",
             Self::Provision => "provision",
@@ -159,7 +162,14 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .ttl(ticks(CALM), Signal::Calm),
         )
         // No time-out: it is asked again, and an answer may take its time.
-        .state([Signal::Again, Signal::Kill].into_iter().fold(may_vanish(Error), can_be_stopped))
+        .state(
+            [Signal::Again, Signal::Kill]
+                .into_iter()
+                .fold(may_vanish(Error), can_be_stopped)
+                .on(Signal::Hang, Stopping)
+                .act(Signal::Hang, "end", end)
+                .on_error(Signal::Hang, Stuck),
+        )
         .state(
             can_be_started(Down)
                 .ttl_by(pause, Signal::Provision)
@@ -203,6 +213,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
         Signal::Pending,
         Signal::Error,
         Signal::Again,
+        Signal::Hang,
         Signal::Down,
         Signal::Exited,
         Signal::Provision,
@@ -226,6 +237,11 @@ async fn start(instance: Instance) -> anyhow::Result<()> {
 async fn stop(instance: Instance) -> anyhow::Result<()> {
     let target = target(&instance)?;
     target.told(target.end().await)
+}
+
+async fn end(instance: Instance) -> anyhow::Result<()> {
+    let target = target(&instance)?;
+    target.told(target.cut_short().await)
 }
 
 async fn crush(instance: Instance) -> anyhow::Result<()> {
@@ -310,6 +326,7 @@ mod tests {
             "DOWN --> FAILED: give up on visit 9",
             "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
             "ERROR --> STOPPING: error again / stop",
+            "ERROR --> STOPPING: hangs / end",
             "ERROR --> STOPPING: kill on trip 5 with RUNNING / stop",
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");

@@ -26,6 +26,10 @@ pub(super) enum Answer {
     Well,
     NotReady,
     Unwell(String),
+    /// None in time.
+    Silent(String),
+    /// None in time, for the second time in a row.
+    Hung(String),
     Absent(String),
 }
 
@@ -37,8 +41,13 @@ impl Target {
         let mut places = self.view.clone();
         // Whether it has been looked for among the orphans since it was absent.
         let mut looked = false;
+        let mut was_silent = false;
         loop {
-            let answer = self.answer().await;
+            let answer = match self.answer().await {
+                Answer::Silent(why) if was_silent => Answer::Hung(why),
+                answer => answer,
+            };
+            was_silent = matches!(answer, Answer::Silent(_) | Answer::Hung(_));
             if matches!(answer, Answer::Absent(_)) {
                 looked = false;
             } else if !looked && *self.leads.borrow() {
@@ -83,11 +92,16 @@ impl Target {
             Answer::Absent(why) if !lives => (Signal::Down, Some(why)),
             // It does not listen, but it is there; while it starts or ends that is as it should be.
             Answer::Absent(_) if !matches!(state, State::Running | State::Pending | State::Error) => return,
-            // The second one in a row. Who does not look after it only looks.
-            Answer::Unwell(why) | Answer::Absent(why) if state == State::Error && *self.leads.borrow() => {
+            // The second bad one in a row. Who does not look after it only looks.
+            Answer::Hung(why) if state == State::Error && *self.leads.borrow() => (Signal::Hang, Some(why)),
+            Answer::Unwell(why) | Answer::Silent(why) | Answer::Absent(why)
+                if state == State::Error && *self.leads.borrow() =>
+            {
                 (Signal::Again, Some(why))
             }
-            Answer::Unwell(why) | Answer::Absent(why) => (Signal::Error, Some(why)),
+            Answer::Unwell(why) | Answer::Silent(why) | Answer::Hung(why) | Answer::Absent(why) => {
+                (Signal::Error, Some(why))
+            }
         };
         if let Some(trouble) = trouble
             && instance.can_receive(signal)
@@ -105,7 +119,7 @@ impl Target {
         let rank = |answer: &Answer| match answer {
             Answer::Well => 0,
             Answer::NotReady => 1,
-            Answer::Unwell(_) => 2,
+            Answer::Unwell(_) | Answer::Silent(_) | Answer::Hung(_) => 2,
             Answer::Absent(_) => 3,
         };
         let best = answers.into_iter().min_by_key(rank);
@@ -122,7 +136,7 @@ impl Target {
                 status => Answer::Unwell(format!("it answers with status {status}")),
             },
             Err(error) if error.is_timeout() => {
-                Answer::Unwell(format!("it does not answer within {limit:?}"))
+                Answer::Silent(format!("it does not answer within {limit:?}"))
             }
             Err(error) if error.is_connect() => Answer::Absent("it cannot be connected to".into()),
             Err(_) => Answer::Absent("it broke off the connection".into()),

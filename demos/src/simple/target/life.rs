@@ -17,7 +17,7 @@ use tokio::{
 use super::{BREATH, Context, Target};
 use crate::simple::{
     config::SIMPLE,
-    machine::{Signal, State},
+    machine::{Instance, Signal, State},
     orphan,
     process::Process,
 };
@@ -199,7 +199,9 @@ impl Target {
                 return tracing::info!("{} {reason}", target.address);
             }
             tracing::warn!("{} {reason}", target.address);
-            if state != State::Stopping {
+            // Where we end it, why we do is what counts.
+            let acts = target.instance.get().is_some_and(Instance::is_acting);
+            if state != State::Stopping && !(state == State::Error && acts) {
                 target.note(format!("it {reason}"));
             }
             if let Some(instance) = target.instance.get() {

@@ -10,8 +10,9 @@ use std::{
 };
 
 use discovery::View;
+use rustix::process::Signal as Posix;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,6 +25,9 @@ use crate::{backend::Registry, listen::HTTP};
 
 /// How long an answer may take, whatever the interval: a busy machine is no reason to start a server anew.
 const ANSWER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+
+/// How long who hangs may take to end.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The least pause between two questions.
 const BREATH: Duration = Duration::from_millis(10);
@@ -182,6 +186,23 @@ impl Target {
         Ok(())
     }
 
+    /// Ends it, where it hangs: nothing is to be expected of it.
+    pub(super) async fn cut_short(&self) -> anyhow::Result<()> {
+        let ended = match &*self.process() {
+            Some(process) if process.is_alive() => {
+                process.signal(Posix::TERM)?;
+                process.ended()
+            }
+            _ => anyhow::bail!("it hangs, and is no process of ours"),
+        };
+        let limit = MOMENT.min(self.context.stop_limit);
+        if time::timeout(limit, ended).await.is_err() {
+            tracing::warn!("{} hangs, and has not ended within {limit:?}; killing it", self.address);
+            self.crush()?;
+        }
+        Ok(())
+    }
+
     /// Tells of its states.
     pub(super) async fn follow(self: Arc<Self>) {
         let Some(Ok(mut standing)) = self.instance.get().map(Instance::follow) else { return };
@@ -329,11 +350,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_bad_answer_stops_nobody_and_two_in_a_row_do() {
-        use Answer::{NotReady, Unwell, Well};
+        use Answer::{NotReady, Silent, Unwell, Well};
         let (_supervisor, target) = one().await;
         let instance = target.instance.get().unwrap();
         let bad = || Unwell("it answers with status 500".into());
-        let states = through(&target, [Well, bad(), Well, bad(), NotReady, bad(), Well]);
+        let silent = Silent("it does not answer".into());
+        let states = through(&target, [Well, bad(), Well, silent, NotReady, bad(), Well]);
         let [error, running, pending] = [State::Error, State::Running, State::Pending];
         assert_eq!(states, [running, error, running, error, pending, error, running]);
         // Not before we are elected.
@@ -342,5 +364,18 @@ mod tests {
         target.leads.send_replace(true);
         through(&target, [bad()]);
         assert!(instance.is_acting(), "it is being stopped");
+    }
+
+    #[tokio::test]
+    async fn who_hangs_is_not_asked_to_end() {
+        let (_supervisor, target) = one().await;
+        target.leads.send_replace(true);
+        let silence = || "it does not answer".to_owned();
+        through(&target, [Answer::Silent(silence()), Answer::Hung(silence())]);
+        // There is no process that could be ended.
+        assert_eq!(target.instance.get().unwrap().settled().await, Ok(State::Stuck));
+        let report = target.report();
+        let error = report.last_error.unwrap().what;
+        assert_eq!((report.state.as_str(), error.as_str()), ("STUCK", "it hangs, and is no process of ours"));
     }
 }

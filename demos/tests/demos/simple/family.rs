@@ -78,14 +78,17 @@ async fn who_is_asked_seldom_is_started_once() {
 
 #[tokio::test]
 async fn who_hangs_is_killed_and_keeps_nobody_else() {
-    let (_config, server, target, _port) = pair(&["--stop-limit", "500ms"]).await;
+    let (_config, server, target, _port) = pair(&[]).await;
     let hangs = pid(&server.until(&target, "RUNNING").await);
     signal(hangs, Signal::STOP);
-    server.until(&target, "STOPPING").await;
+    server.until(&target, "ERROR").await;
     let before = Instant::now();
     assert_eq!(server.get("").await.status, 503);
     assert!(before.elapsed().as_millis() < 1000, "{:?}", before.elapsed());
     until_gone(hangs).await;
+    // Not within the time that others have to end in.
+    let log = server.0.log();
+    assert!(log.contains(&format!("{target} hangs, and has not ended within 1s")), "{log}");
     let well = server.until(&target, "RUNNING").await;
     assert!(well["lastError"]["what"].as_str().unwrap().contains("does not answer"), "{well}");
     server.ends_with(&[pid(&well)]).await;
