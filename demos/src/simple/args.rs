@@ -10,7 +10,7 @@ use discovery::ServiceName;
 
 use super::{fsm::Format, machine::Limits};
 use crate::{
-    backend::{BackendArgs, parse_ttl},
+    backend::{self, BackendArgs},
     listen::ListenArgs,
 };
 
@@ -104,7 +104,7 @@ pub(super) struct Common {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Pace {
     /// How long the server takes until it listens
-    #[arg(long, env = "SIMPLE_START_DELAY", value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    #[arg(long, env = "SIMPLE_START_DELAY", value_name = "TIME", default_value = "3s", value_parser = parse_delay)]
     pub(super) start_delay: Duration,
 
     /// How often each target is asked; twenty times as often while it is not running, and twice a second at least
@@ -146,11 +146,25 @@ fn parse_listen(text: &str) -> anyhow::Result<Listen> {
     Ok(Listen { addr: Some(address.ip()), port: address.port() })
 }
 
+/// Longer is nothing, lest sums of it overflow.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+fn parse_delay(text: &str) -> anyhow::Result<Duration> {
+    let delay = parse_duration(text)?;
+    anyhow::ensure!(delay <= LONGEST, "allowed are 0 to 1h");
+    Ok(delay)
+}
+
 fn parse_interval(text: &str) -> anyhow::Result<Duration> {
     let interval = parse_duration(text)?;
-    let allowed = Duration::from_millis(10)..=Duration::from_secs(3600);
-    anyhow::ensure!(allowed.contains(&interval), "allowed are 10ms to 1h");
+    anyhow::ensure!((Duration::from_millis(10)..=LONGEST).contains(&interval), "allowed are 10ms to 1h");
     Ok(interval)
+}
+
+/// As all other times here, or as in the other demos.
+fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
+    let text = parse_duration(text).map_or_else(|_| text.to_owned(), |ttl| humantime::format_duration(ttl).to_string());
+    backend::parse_ttl(&text)
 }
 
 /// A duration as Go writes it: `300ms`, `1.5s`, `1m30s`, `0`.
@@ -222,11 +236,23 @@ mod tests {
             ("a.conf :1 --name a_b", ["--name", "a_b"]),
             ("a.conf :1 --poll-interval 0", ["--poll-interval", "10ms"]),
             ("a.conf :1 --start-delay 3", ["--start-delay", "unit"]),
+            ("a.conf :1 --start-delay 5124095576030430h4090s", ["--start-delay", "0 to 1h"]),
+            ("diagram --start-delay 3601s", ["--start-delay", "0 to 1h"]),
+            ("a.conf :1 --ttl 0", ["--ttl", "100ms"]),
+            ("a.conf :1 --ttl 90m", ["--ttl", "1h"]),
+            ("a.conf :1 --ttl soon", ["--ttl", "number"]),
             ("a.conf :1 --starts 0", ["--starts", "0"]),
             ("diagram --format svg", ["--format", "mermaid"]),
         ] {
             let error = parse(line).unwrap_err();
             assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_written_as_all_other_times_or_as_elsewhere() {
+        for (text, millis) in [("1.5s", 1500), ("250ms", 250), ("1m30s", 90_000), ("2min", 120_000)] {
+            assert_eq!(parse_ttl(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
     }
 
