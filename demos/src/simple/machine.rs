@@ -227,7 +227,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
 
 /// The machine as a picture.
 pub(super) fn diagram(limits: Limits, format: Format) -> fsm::Result<String> {
-    Ok(machine(limits)?.diagram(State::Unknown, format))
+    Ok(machine(limits)?.diagram(State::Unknown, TICK, format))
 }
 
 async fn start(instance: Instance) -> anyhow::Result<()> {
@@ -316,15 +316,15 @@ mod tests {
     #[test]
     fn every_state_has_a_way_out_that_takes_nobody() {
         let machine = machine(LIMITS).unwrap();
-        let mermaid = machine.diagram(State::Unknown, Format::Mermaid);
+        let mermaid = machine.diagram(State::Unknown, TICK, Format::Mermaid);
         for line in [
             "PROVISIONING --> DOWN: exited",
-            "PROVISIONING --> STOPPING: kill after 260 ticks / stop",
-            "STOPPING --> STOPPING: insist after 60 ticks / kill",
+            "PROVISIONING --> STOPPING: kill after 13s / stop",
+            "STOPPING --> STOPPING: insist after 3s / kill",
             "STOPPING --> STUCK: kill fails",
-            "STUCK --> STOPPING: kill after 10 to 600 ticks / stop",
+            "STUCK --> STOPPING: kill after 500ms to 30s / stop",
             "DOWN --> FAILED: give up on visit 9",
-            "DOWN --> PROVISIONING: provision after 1 to 600 ticks / start",
+            "DOWN --> PROVISIONING: provision after 50ms to 30s / start",
             "ERROR --> STOPPING: error again / stop",
             "ERROR --> STOPPING: hangs / end",
             "ERROR --> STOPPING: kill on trip 5 with RUNNING / stop",

@@ -1,6 +1,6 @@
 //! A machine as a picture, for tools that draw.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{Data, Label, Machine};
 
@@ -14,8 +14,8 @@ pub(crate) enum Format {
 }
 
 impl<S: Label, G: Label, D: Data> Machine<S, G, D> {
-    /// The picture of a machine whose instances begin in this state.
-    pub(crate) fn diagram(&self, initial: S, format: Format) -> String {
+    /// The picture of a machine whose instances begin in this state, where a tick takes so long.
+    pub(crate) fn diagram(&self, initial: S, tick: Duration, format: Format) -> String {
         let initial = self.state_name(initial);
         let (mut lines, end) = match format {
             Format::Mermaid => (format!("stateDiagram-v2\n    [*] --> {initial}\n"), ""),
@@ -25,7 +25,7 @@ impl<S: Label, G: Label, D: Data> Machine<S, G, D> {
                 (format!("{head}    start -> {initial:?}\n"), "}\n")
             }
         };
-        for Edge { from, to, label, is_error } in self.edges() {
+        for Edge { from, to, label, is_error } in self.edges(tick) {
             // Writing to a string never fails.
             let _ = match format {
                 Format::Mermaid => writeln!(lines, "    {from} --> {to}: {label}"),
@@ -38,14 +38,14 @@ impl<S: Label, G: Label, D: Data> Machine<S, G, D> {
         lines + end
     }
 
-    fn edges(&self) -> Vec<Edge> {
+    fn edges(&self, tick: Duration) -> Vec<Edge> {
         let mut edges = Vec::new();
         for state in self.states.values() {
             let from = self.state_name(state.id);
             for (signal, to) in &state.transitions {
                 let mut label = self.signal_name(*signal);
                 if let Some((span, _)) = state.ttl.as_ref().filter(|(_, by)| by == signal) {
-                    let _ = write!(label, " after {}", ticks(span(1), span(u32::MAX)));
+                    let _ = write!(label, " after {}", times(tick, span(1), span(u32::MAX)));
                 }
                 if let Some((limit, _)) = state.visits.filter(|(_, by)| by == signal) {
                     let _ = write!(label, " on visit {limit}");
@@ -76,12 +76,12 @@ impl<S: Label, G: Label, D: Data> Machine<S, G, D> {
     }
 }
 
-fn ticks(first: u64, last: u64) -> String {
-    match (first, last) {
-        (1, 1) => "1 tick".into(),
-        (first, last) if first == last => format!("{first} ticks"),
-        (first, last) => format!("{first} to {last} ticks"),
-    }
+fn times(tick: Duration, first: u64, last: u64) -> String {
+    let time = |ticks| {
+        let time = tick.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
+        humantime::format_duration(time).to_string()
+    };
+    if first == last { time(first) } else { format!("{} to {}", time(first), time(last)) }
 }
 
 struct Edge {

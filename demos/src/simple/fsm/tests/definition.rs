@@ -1,5 +1,7 @@
 //! Definitions: what fits, what does not, and what they look like.
 
+use std::time::Duration;
+
 use super::{
     super::{Fault, Flap, Format, Machine, State, flap::Trips, machine::MachineBuilder, timers::Timers},
     Numbers, state,
@@ -138,16 +140,16 @@ fn a_machine_can_be_drawn() {
         .build()
         .unwrap();
     assert_eq!(
-        machine.diagram(0, Format::Mermaid),
+        machine.diagram(0, Duration::from_secs(2), Format::Mermaid),
         "stateDiagram-v2\n    [*] --> DOWN\n    DOWN --> DOWN: start fails\n    \
-         DOWN --> UP: provision after 5 ticks / start\n    UP --> DOWN: down on visit 3 on trip 4 with DOWN\n"
+         DOWN --> UP: provision after 10s / start\n    UP --> DOWN: down on visit 3 on trip 4 with DOWN\n"
     );
-    let dot = machine.diagram(0, Format::Dot);
+    let dot = machine.diagram(0, Duration::from_secs(2), Format::Dot);
     for line in [
         "digraph machine {",
         r#"    start -> "DOWN""#,
         r#"    "DOWN" -> "DOWN" [label="start fails", style=dashed]"#,
-        r#"    "DOWN" -> "UP" [label="provision after 5 ticks / start"]"#,
+        r#"    "DOWN" -> "UP" [label="provision after 10s / start"]"#,
         "}",
     ] {
         assert!(dot.lines().any(|each| each == line), "{line} is not in {dot}");
