@@ -258,6 +258,12 @@ fn target(instance: &Instance) -> anyhow::Result<Arc<Target>> {
     instance.data().ok_or_else(|| anyhow::anyhow!("the instance has no target"))
 }
 
+/// When the next start of one that is down is due.
+pub(super) fn until_start(instance: &Instance) -> Option<Duration> {
+    let ticks = instance.due().filter(|_| instance.state() == Ok(State::Down))?;
+    Some(TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)))
+}
+
 fn ticks(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX)
 }
@@ -389,6 +395,22 @@ mod tests {
             instance.signal(signal).unwrap();
             assert_eq!(instance.state(), Ok(then));
         }
+    }
+
+    #[tokio::test]
+    async fn it_is_known_when_the_next_start_is_due() {
+        let (machines, instance) = one(State::Running);
+        assert_eq!(until_start(&instance), None);
+        for millis in [50, 50, 50, 500, 1000] {
+            instance.signal(Signal::Down).unwrap();
+            assert_eq!(until_start(&instance), Some(Duration::from_millis(millis)));
+            instance.signal(Signal::Running).unwrap();
+        }
+        instance.signal(Signal::Down).unwrap();
+        machines.tick();
+        assert_eq!(until_start(&instance), Some(Duration::from_millis(1950)));
+        instance.signal(Signal::Provision).unwrap();
+        assert_eq!(until_start(&instance), None, "it is being started");
     }
 
     #[test]

@@ -53,7 +53,7 @@ function showLink() {
 // --------------------------------------------------------------------------- 2 the tree
 
 const MOODS = { RUNNING: "well", ERROR: "bad", DOWN: "bad", STUCK: "bad", FAILED: "bad", STOPPING: "bad" }; // others are busy
-const servers = new Map(); // path -> {el, state, since}
+const servers = new Map(); // path -> {el, state, since, start, more}
 
 function show(top) {
   write($("registry"), top.registry);
@@ -92,6 +92,7 @@ function draw(path, report, seen) {
   write(part(".state"), report.state);
   server.since = Date.parse(report.since);
   server.more = [report.pid && `process ${report.pid}`, report.restarts && `restarted ${report.restarts}×`];
+  server.start = report.nextStart && Date.parse(report.nextStart);
   const { waitsFor, lastError } = report;
   const trouble = waitsFor ? `waits for ${waitsFor}` : lastError && `${clock(lastError.at)} ${lastError.what}`;
   write(part(".trouble"), ["RUNNING", "PENDING"].includes(report.state) ? "" : trouble || "");
@@ -132,10 +133,12 @@ function moved(el, report, mood) {
   say(report, mood);
 }
 
-function age({ el, since, more }) {
+function age({ el, since, start, more }) {
   const seconds = Math.max(0, Math.round((Date.now() - since) / 1000));
   const time = seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`;
-  write(el.querySelector(":scope > article .facts"), [`for ${time}`, ...more.filter(Boolean)].join(" · "));
+  const pause = start && Math.ceil((start - Date.now()) / 1000);
+  const next = pause > 0 && `starts in ${pause} s`;
+  write(el.querySelector(":scope > article .facts"), [`for ${time}`, ...more, next].filter(Boolean).join(" · "));
 }
 
 // ------------------------------------------------------------------------ 3 what happened

@@ -68,6 +68,11 @@ impl<S: Label, G: Label, D: Data> Instance<S, G, D> {
         self.shared.with(self.id, |life| life.acting.is_some()).unwrap_or_default()
     }
 
+    /// After how many ticks its time in the present state is over, if that is ever.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.shared.due(self.id)
+    }
+
     /// Whether the present state takes a signal.
     pub(crate) fn can_receive(&self, signal: G) -> bool {
         self.state().is_ok_and(|state| self.shared.machine.next(state, signal).is_ok())

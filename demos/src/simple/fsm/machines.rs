@@ -115,6 +115,12 @@ impl<S: Label, G: Label, D: Data> Shared<S, G, D> {
         self.lock().life(id).map(work)
     }
 
+    /// How many ticks it takes until the time of an instance is over, if there is such a time.
+    pub(super) fn due(&self, id: u64) -> Option<u64> {
+        let core = self.lock();
+        core.timers.of(id).map(|deadline| deadline.saturating_sub(core.now))
+    }
+
     /// What an instance did is dropped outside of the lock: it may have handles of ours.
     pub(super) fn remove(&self, id: u64) {
         let mut core = self.lock();

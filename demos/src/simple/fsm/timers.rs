@@ -31,6 +31,11 @@ impl<T: Copy + Ord + Hash> Timers<T> {
         }
     }
 
+    /// The deadline, if there is one.
+    pub(super) fn of(&self, whose: T) -> Option<u64> {
+        self.deadlines.get(&whose).copied()
+    }
+
     /// The soonest.
     pub(super) fn peek(&self) -> Option<(u64, T)> {
         self.queue.first().copied()

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     args::Pace,
     config::{Address, Order},
-    machine::{Instance, Signal, State},
+    machine::{Instance, Signal, State, until_start},
     process::Process,
 };
 use crate::{backend::Registry, listen::HTTP};
@@ -78,6 +78,8 @@ struct Known {
     /// The state that was told of last; whoever decides asks the machine.
     told: State,
     since: SystemTime,
+    /// When it is to be started, while it is down.
+    start: Option<SystemTime>,
     error: Option<(String, SystemTime)>,
     starts: u32,
 }
@@ -92,6 +94,8 @@ pub(super) struct Report {
     last_error: Option<Trouble>,
     /// How often it was started again.
     restarts: u32,
+    /// When it is to be started again, if it waits for that.
+    next_start: Option<String>,
     /// The process, if it is one of ours.
     pid: Option<i32>,
     /// Whether we are the one who looks after it.
@@ -110,7 +114,8 @@ struct Trouble {
 impl Target {
     pub(super) fn new(address: Address, order: Order, context: &Arc<Context>, after: Vec<Arc<Self>>) -> Self {
         let view = address.service().map(|service| context.registry.discovery.view(service).open());
-        let known = Known { told: State::Unknown, since: SystemTime::now(), error: None, starts: 0 };
+        let known =
+            Known { told: State::Unknown, since: SystemTime::now(), start: None, error: None, starts: 0 };
         Self {
             address,
             order,
@@ -160,6 +165,7 @@ impl Target {
             since: stamp(known.since),
             last_error: known.error.as_ref().map(error),
             restarts: known.starts.saturating_sub(1),
+            next_start: known.start.map(stamp),
             pid,
             elected: *self.leads.borrow(),
             waits_for,
@@ -247,11 +253,15 @@ impl Target {
         let mut known = self.known();
         // At the end there is none.
         let Ok(state) = instance.state() else { return };
-        let before = known.told;
+        let (before, now) = (known.told, SystemTime::now());
+        // It may have been elsewhere and back meanwhile.
+        if before != state || known.start.is_none_or(|start| start <= now) {
+            known.start = until_start(instance).and_then(|pause| now.checked_add(pause));
+        }
         if before == state {
             return;
         }
-        (known.told, known.since) = (state, SystemTime::now());
+        (known.told, known.since) = (state, now);
         let why = known.error.as_ref().map(|(why, _)| why.clone()).unwrap_or_default();
         drop(known);
         match state {
@@ -364,6 +374,19 @@ mod tests {
         target.leads.send_replace(true);
         through(&target, [bad()]);
         assert!(instance.is_acting(), "it is being stopped");
+    }
+
+    #[tokio::test]
+    async fn a_report_says_when_the_next_start_is_due() {
+        let (_supervisor, target) = one().await;
+        through(&target, [Answer::Well]);
+        assert_eq!(target.report().next_start, None);
+        through(&target, [Answer::Absent("nobody is there".into())]);
+        let report = serde_json::to_value(target.report()).unwrap();
+        assert_eq!(report["state"], "DOWN");
+        assert!(report["nextStart"].as_str() > report["since"].as_str(), "{report}");
+        through(&target, [Answer::Well]);
+        assert_eq!(target.report().next_start, None);
     }
 
     #[tokio::test]

@@ -231,7 +231,11 @@ async fn an_action_that_fails_moves_nothing_without_a_rule() {
     });
     let (machines, instance) = one(Machine::builder().state(acts).state(state(1)).build().unwrap());
     for error in ["open: locked", "open: it panicked"] {
-        (0..3).for_each(|_| machines.tick());
+        for left in [3, 2, 1] {
+            assert_eq!(instance.due(), Some(left));
+            machines.tick();
+        }
+        assert_eq!(instance.due(), None, "it acts");
         assert_eq!(soon(instance.settled()).await, Ok(0));
         assert_eq!(instance.last_error().as_deref(), Some(error));
     }

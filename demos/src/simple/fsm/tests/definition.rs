@@ -113,6 +113,7 @@ fn deadlines_come_in_order() {
     timers.set("h", 0);
     timers.cancel("g");
     timers.cancel("nobody");
+    assert_eq!((timers.of("f"), timers.of("g")), (Some(20), None));
     assert_eq!(timers.due(0), Some("h"));
     assert_eq!(timers.due(0), None, "the time of the next has not come");
     let mut order = Vec::new();
