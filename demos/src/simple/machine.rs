@@ -281,6 +281,8 @@ fn doubled(times: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const LIMITS: Limits = Limits { start: Duration::from_secs(13), stop: Duration::from_secs(3), starts: 8 };
@@ -320,9 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_a_way_out_that_takes_nobody() {
-        let machine = machine(LIMITS).unwrap();
-        let mermaid = machine.diagram(State::Unknown, TICK, Format::Mermaid);
+    fn the_picture_has_all_that_happens_by_itself() {
+        let mermaid = diagram(LIMITS, Format::Mermaid).unwrap();
         for line in [
             "PROVISIONING --> DOWN: exited",
             "PROVISIONING --> STOPPING: kill after 13s / stop",
@@ -337,6 +338,44 @@ mod tests {
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");
         }
+    }
+
+    /// Where a target gets to by time and by these signals.
+    fn reach(machine: &Machine, from: State, signals: &[Signal]) -> BTreeSet<State> {
+        let (mut reached, mut left) = (BTreeSet::new(), vec![from]);
+        while let Some(state) = left.pop() {
+            if reached.insert(state) {
+                let signals = signals.iter().copied().chain(machine.timeout(state));
+                left.extend(signals.filter_map(|signal| machine.next(state, signal).ok()));
+            }
+        }
+        reached
+    }
+
+    #[test]
+    fn every_state_has_a_way_out_that_takes_nobody() {
+        use State::{Down, Failed, Pending, Provisioning, Running, Stopping, Stuck, Waiting};
+        let machine = machine(LIMITS).unwrap();
+        for from in machine.states() {
+            for (target, answers, to) in [
+                ("well", [Signal::Running, Signal::Exited], Running),
+                ("ill", [Signal::Error, Signal::Again], Stopping),
+                ("hung", [Signal::Error, Signal::Hang], Stopping),
+                ("gone", [Signal::Down, Signal::Exited], Provisioning),
+            ] {
+                let reached = reach(&machine, from, &answers);
+                // It was given up.
+                let is_left_alone = (from, target) == (Failed, "gone");
+                assert_eq!(reached.contains(&to), !is_left_alone, "{from} where it is {target}: {reached:?}");
+            }
+        }
+        // No word may come of it.
+        for from in [Down, Waiting, Provisioning, Stopping, Stuck] {
+            assert!(reach(&machine, from, &[]).contains(&Stopping), "{from}");
+            assert!(machine.timeout(from).is_some(), "{from}");
+        }
+        // Who waits for others may do so for ever: to be started anew would not help them.
+        assert_eq!(machine.timeout(Pending), None);
     }
 
     /// Instances of which nobody has a target: whatever they do fails.

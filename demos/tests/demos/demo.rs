@@ -30,7 +30,15 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts the binary with these arguments, the name of the demo first; returns when it has said where its page is.
     pub(crate) async fn start<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
-        let mut demo = Self::spawn(args);
+        Self::start_with(&[], args).await
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) async fn start_with<A: AsRef<str>>(
+        env: &[(&str, &str)],
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut demo = Self::spawn_with(env, args);
         eventually("the demo says where its page is", async || {
             demo.assert_runs();
             demo.urls().into_iter().next().is_some_and(|url| {
@@ -44,10 +52,15 @@ impl Demo {
 
     /// Starts the binary with these arguments, where no page is to be expected.
     pub(crate) fn spawn<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::spawn_with(&[], args)
+    }
+
+    fn spawn_with<A: AsRef<str>>(env: &[(&str, &str)], args: impl IntoIterator<Item = A>) -> Self {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let dir = tempfile::Builder::new().prefix("discovery-demo-").tempdir().unwrap();
         let file = |name| File::create(dir.path().join(name)).unwrap();
         let mut child = command(&args)
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(file("out"))
             .stderr(file("log"))

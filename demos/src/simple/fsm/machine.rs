@@ -117,6 +117,16 @@ impl<S: Label, G: Label, D: Data> Machine<S, G, D> {
         to.copied().ok_or_else(|| self.unknown_transition(state, signal))
     }
 
+    /// The signal that a state raises when its time is over.
+    pub(crate) fn timeout(&self, state: S) -> Option<G> {
+        self.states.get(&state)?.ttl.as_ref().map(|(_, signal)| *signal)
+    }
+
+    /// All states, in their order.
+    pub(crate) fn states(&self) -> impl Iterator<Item = S> {
+        self.states.keys().copied()
+    }
+
     /// What people call a state.
     pub(crate) fn state_name(&self, state: S) -> String {
         let name = self.states.get(&state).and_then(|state| state.name.clone());

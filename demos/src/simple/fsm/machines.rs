@@ -136,10 +136,8 @@ impl<S: Label, G: Label, D: Data> Shared<S, G, D> {
         let now = core.now;
         while let Some(id) = core.timers.due(now) {
             let Ok(life) = core.life(id) else { continue };
-            if let Some((_, signal)) =
-                self.machine.states.get(&life.state).and_then(|state| state.ttl.as_ref())
-            {
-                life.inbox.push_back(Mail { signal: *signal, data: None, is_raised: false });
+            if let Some(signal) = self.machine.timeout(life.state) {
+                life.inbox.push_back(Mail { signal, data: None, is_raised: false });
                 self.drive(&mut core, id);
             }
         }

@@ -48,6 +48,6 @@ async fn the_machine_can_be_drawn() {
     {
         let output = demo::run(&["simple", "diagram", "--format", format]).await;
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.starts_with(first) && said.contains("provision after"), "{said}");
+        assert!(said.starts_with(first) && said.contains("provision after 50ms to 30s"), "{said}");
     }
 }

@@ -1,5 +1,6 @@
 //! The endpoints of the original.
 
+use discovery_testbed::Port;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
@@ -86,10 +87,12 @@ async fn other_sites_cannot_do_anything() {
 
 #[tokio::test]
 async fn nobody_is_there_before_the_delay_is_over() {
-    let mut server = Demo::spawn(["simple", "-", ":0", "--start-delay", "1h"]);
+    let port = Port::reserve().unwrap().number();
+    let mut server = Demo::spawn(["simple", "-", &format!(":{port}"), "--start-delay", "1h"]);
     crate::eventually("it says that it waits", async || server.log().contains("looking after 0 targets"))
         .await;
     assert_eq!(server.urls(), [""; 0]);
+    assert!(!http::answers(&format!("http://127.0.0.1:{port}/")).await);
     server.signal(Signal::TERM);
     assert!(server.ended().await.success());
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
-    demo::run,
+    demo::{Demo, run},
     eventually,
     simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
 };
@@ -130,9 +130,60 @@ async fn who_does_not_end_is_killed() {
     let mut server = config.serve(&["--stop-limit", "300ms"]).await;
     let pid = pid(&server.until(stubborn, "PROVISIONING").await);
     server.0.says("1 | ready").await;
+    server.0.signal(Signal::TERM);
+    assert!(server.0.ended().await.success());
     let log = server.0.log();
-    assert!(!log.contains("killing"), "{log}");
-    server.ends_with(&[pid]).await;
+    // It was asked first.
+    assert!(log.contains(&format!("{stubborn} has not ended within 300ms")), "{log}");
+    assert!(!lives(pid));
+}
+
+#[tokio::test]
+async fn who_is_told_to_end_twice_ends_once() {
+    let stubborn = "http://127.0.0.1:1";
+    let config = Config::new(&json!({ stubborn: ["sh", "-c", "trap '' TERM; echo ready; sleep 60"] }));
+    let mut server = config.serve(&["--stop-limit", "1s"]).await;
+    let pid = pid(&server.until(stubborn, "PROVISIONING").await);
+    server.0.says("1 | ready").await;
+    // It waits for its target, and still answers.
+    for way in ["kill?tree=true", "kill?tree=true", "kill"] {
+        assert_eq!(server.get(way).await.status, 200, "{way}");
+    }
+    assert!(server.0.ended().await.success());
+    assert!(!lives(pid));
+}
+
+#[tokio::test]
+async fn variables_are_as_good_as_flags_and_are_passed_on() {
+    let print = "env | grep ^SIMPLE_; echo that is all; sleep 60";
+    let config = Config::new(&json!({ "http://127.0.0.1:1": ["sh", "-c", print] }));
+    let env = [
+        ("SIMPLE_START_DELAY", "150ms"),
+        ("SIMPLE_POLL_INTERVAL", ".25s"),
+        ("SIMPLE_STOP_LIMIT", "3s"),
+        ("SIMPLE_STARTS", "5"),
+        ("SIMPLE_TTL", "1.5s"),
+    ];
+    let mut server = Server(Demo::start_with(&env, ["simple", &config.path(), ":0"]).await);
+    server.0.says("1 | that is all").await;
+    let out = server.0.out();
+    let mut lines: Vec<_> =
+        out.lines().filter_map(|line| line.trim_start().strip_prefix("1 | SIMPLE_")).collect();
+    lines.sort_unstable();
+    // By which orphans are known, and no choice of anybody.
+    lines.retain(|line| !line.starts_with("SUPERVISOR="));
+    assert_eq!(
+        lines,
+        [
+            "POLL_INTERVAL=250000us",
+            "STARTS=5",
+            "START_DELAY=150000us",
+            "STOP_LIMIT=2000000us",
+            "TARGET=http://127.0.0.1:1",
+            "TTL=1500ms"
+        ]
+    );
+    server.ends_with(&[]).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery_testbed::Port;
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::simple::server::{Server, pid, signal, until_gone};
 
@@ -69,9 +69,10 @@ async fn the_tree_on_free_ports_ends_with_its_top() {
     }
 }
 
-/// At the pace of the sample.
+/// At the pace of the sample. That it comes up and heals is what the first test is for; how fast is only true of a machine that
+/// has nothing else to do.
 #[tokio::test]
-#[ignore = "a measurement: run it alone"]
+#[ignore = "a measurement, which holds on an idle machine: run it alone, with --ignored --nocapture"]
 async fn the_tree_is_as_fast_as_its_delays_allow() {
     let port = Port::reserve().unwrap().number().to_string();
     let before = Instant::now();
@@ -88,10 +89,11 @@ async fn the_tree_is_as_fast_as_its_delays_allow() {
             "fail" => server.does(&[&path[0], &path[1]], "fail").await,
             _ => signal(injured, Signal::KILL),
         }
-        while now.iter().any(|(known, each)| known == path && each["pid"] == injured) {
-            sleep(Duration::from_millis(20)).await;
+        crate::eventually("it is another process", async || {
             now = server.all_run().await;
-        }
+            of(&now, path) != injured
+        })
+        .await;
         println!("{what}: healed after {:?}", before.elapsed());
         assert!(before.elapsed() < START_DELAY + SLACK, "{what} {leaf}: {:?}", before.elapsed());
     }
