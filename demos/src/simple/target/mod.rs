@@ -265,10 +265,8 @@ impl Target {
         let why = known.error.as_ref().map(|(why, _)| why.clone()).unwrap_or_default();
         drop(known);
         match state {
-            State::Stuck => tracing::warn!("{} is {state}: {why}", self.address),
-            State::Error | State::Down if before != State::Unknown => {
-                tracing::warn!("{} is {state}: {why}", self.address);
-            }
+            State::Error | State::Stuck => tracing::warn!("{} is {state}: {why}", self.address),
+            State::Down if before != State::Unknown => tracing::warn!("{} is {state}: {why}", self.address),
             State::Failed => tracing::error!(
                 "{} is {state}: it was started too often, and is left alone until /provision is asked ({why})",
                 self.address

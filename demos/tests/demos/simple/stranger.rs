@@ -85,6 +85,7 @@ async fn who_cannot_be_brought_to_an_end_is_told_to_now_and_then() {
     let told = stranger.asked("/kill");
     assert!(told * 10 < stranger.asked("/"), "{told} times");
     let log = server.0.log();
+    assert!(log.contains("is ERROR: it answers with status 404"), "{log}");
     let lines: Vec<_> = log.lines().filter(|line| line.contains(why)).collect();
     assert!(lines.len() == 1 && lines[0].contains("STUCK"), "{log}");
     server.ends_with(&[]).await;
