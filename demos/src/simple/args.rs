@@ -163,7 +163,8 @@ fn parse_interval(text: &str) -> anyhow::Result<Duration> {
 
 /// As all other times here, or as in the other demos.
 fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
-    let text = parse_duration(text).map_or_else(|_| text.to_owned(), |ttl| humantime::format_duration(ttl).to_string());
+    let text = parse_duration(text)
+        .map_or_else(|_| text.to_owned(), |ttl| humantime::format_duration(ttl).to_string());
     backend::parse_ttl(&text)
 }
 
