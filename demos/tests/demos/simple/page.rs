@@ -1,10 +1,11 @@
 //! The page in a real browser.
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::{
     browser::{Browser, Tab},
-    simple::server::{Server, pid, signal},
+    simple::server::{Config, Server, pid, signal},
 };
 
 async fn until_state(page: &Tab, server: &str, state: &str) {
@@ -68,4 +69,13 @@ async fn the_page_shows_the_tree_that_keeps_itself_alive() {
         "what is known is still shown"
     );
     assert!(server.0.ended().await.success());
+}
+
+#[tokio::test]
+async fn the_page_says_when_the_next_start_is_due() {
+    let Some(browser) = Browser::start_or_skip().await else { return };
+    let server = Config::new(&json!({ "http://127.0.0.1:1": "false" })).serve(&["--starts", "50"]).await;
+    let page = browser.open(server.0.url()).await;
+    page.until("document.querySelector('[data-state=DOWN] .facts')?.innerText.includes('starts in')").await;
+    server.ends_with(&[]).await;
 }
