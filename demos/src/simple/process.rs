@@ -21,7 +21,7 @@ pub(super) struct Process {
     pid: Pid,
     /// By which the end of an orphan is seen; its number could be somebody else's by then.
     orphan: Option<Arc<OwnedFd>>,
-    /// How it ended.
+    /// How it ended. Closed once that has been told.
     end: watch::Receiver<Option<String>>,
     /// Waits for its end, and passes on what it prints.
     _attendant: AbortOnDropHandle<()>,
@@ -67,6 +67,7 @@ impl Process {
             let reason = status.map_or_else(|error| format!("was lost: {error}"), reason);
             over.send_replace(Some(reason.clone()));
             ended(reason);
+            drop(over);
         });
         Ok(Self { pid, orphan: None, end, _attendant: AbortOnDropHandle::new(attendant) })
     }
@@ -90,6 +91,7 @@ impl Process {
             let reason = "ended".to_owned();
             over.send_replace(Some(reason.clone()));
             ended(reason);
+            drop(over);
         });
         Self { pid, orphan: Some(handle), end, _attendant: AbortOnDropHandle::new(attendant) }
     }
@@ -119,13 +121,10 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until that has been told.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let mut end = self.end.clone();
-        async move {
-            // Who told is gone only when nobody waits for it any more.
-            let _ = end.wait_for(Option::is_some).await;
-        }
+        async move { while end.changed().await.is_ok() {} }
     }
 }
 
