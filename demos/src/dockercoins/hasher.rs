@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::HasherArgs,
-    site::{Part, Site, hostname},
+    site::{Part, Site},
 };
-use crate::listen::Door;
+use crate::listen::{Door, hostname};
 
 /// The most bytes that are hashed at once.
 const MOST: usize = 16 * 1024 * 1024;

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     args::RngArgs,
-    site::{Part, Site, hostname},
+    site::{Part, Site},
 };
-use crate::listen::Door;
+use crate::listen::{Door, hostname};
 
 /// The most bytes of one answer, of which a worker wants 32. The original has no limit.
 const MOST: usize = 1_000_000;

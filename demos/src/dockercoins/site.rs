@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Common, DEFAULT_PROJECT};
 use crate::{
     backend::Registry,
-    listen::Door,
+    listen::{Door, hostname},
     presence::{Presence, Stay},
     web,
 };
@@ -180,9 +180,4 @@ async fn log(request: Request, next: Next) -> Response {
     let answer = next.run(request).await;
     tracing::debug!("{what}: {} after {:.3} s", answer.status().as_u16(), began.elapsed().as_secs_f64());
     answer
-}
-
-/// The name of this machine, or container.
-pub(super) fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
