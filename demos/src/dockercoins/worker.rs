@@ -1,6 +1,7 @@
 //! The worker: takes units from the store, and brings back hashes.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,7 +30,7 @@ const REPORT: Duration = Duration::from_secs(1);
 /// How long not to repeat that units take too long.
 const REMINDER: Duration = Duration::from_secs(30);
 
-/// How long to try to give a unit back: it will be overdue in any case.
+/// How long the store may take at the end to answer: what it has not heard of will be overdue.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whether a worker is alone in its process, and may say how it goes.
@@ -113,9 +114,15 @@ impl Worker {
         let hold = self.tools.args.hold;
         loop {
             self.report();
-            // Whatever a take that is broken off was given is overdue one day.
-            let taken = until_done("taking a unit", || store.take(hold));
-            let Some(unit) = leaving.run_until_cancelled(taken).await else { return };
+            let mut taken = pin!(until_done("taking a unit", || store.take(hold)));
+            let unit = match leaving.run_until_cancelled(&mut taken).await {
+                Some(unit) => unit,
+                // It may have been given one already.
+                None => match time::timeout(FAREWELL, taken).await {
+                    Ok(unit) => unit,
+                    Err(_) => return,
+                },
+            };
             if !self.finish(unit, leaving).await {
                 return;
             }

@@ -100,6 +100,20 @@ async fn all_leave_in_order() {
     assert_eq!(log.matches("has left").count(), 9, "{log}");
 }
 
+/// Also not one that it is being given in that moment.
+#[tokio::test]
+async fn workers_that_leave_leave_no_unit_open() {
+    let times = ["--rng-delay", "0s", "--hasher-delay", "0s", "--worker-delay", "0s", "--parallel", "10"];
+    let page = demo(&times).await;
+    for _ in 0..20 {
+        page.scale("worker", 10).await;
+        page.until_more(50).await;
+        page.scale("worker", 0).await;
+        page.until_instances("worker", 0).await;
+        eventually("nothing is open", async || page.picture().await["open"] == 0).await;
+    }
+}
+
 #[tokio::test]
 async fn nobody_comes_any_more_when_all_are_leaving() {
     // A worker finishes its unit first, so that there is time to ask.
