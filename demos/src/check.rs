@@ -46,8 +46,10 @@ async fn ask_web(url: &str) -> anyhow::Result<()> {
 
 /// Whoever knows that a service has no instances, knows the others.
 async fn ask_registry(backend: &BackendArgs) -> anyhow::Result<()> {
-    if backend.text().is_none() {
-        return Err(usage("give an address, or a registry with --backend"));
+    let is_elsewhere =
+        |text: &str| text.contains("://") && !text.starts_with("mem:") && !text.contains("serve=true");
+    if !backend.text().is_some_and(is_elsewhere) {
+        return Err(usage("give an address, or the locator of a registry that others serve with --backend"));
     }
     let registry = backend.choose_any("mem", CHECK)?.connect().await?;
     let service: ServiceName = CHECK.root.parse()?;

@@ -30,6 +30,8 @@ pub(crate) fn init() {
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_timer(SinceStart(Instant::now()))
         .with_target(false)
+        // It would be told on standard error as well, and that panics if the terminal is gone.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -22,8 +22,9 @@ pub(crate) fn on_signal() -> io::Result<CancellationToken> {
 
 async fn listen(mut signals: Vec<Signal>, token: CancellationToken) {
     select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
-    tracing::info!("leaving in order; a second Ctrl-C leaves at once");
+    // First: there may be no terminal any more that could be told.
     token.cancel();
+    tracing::info!("leaving in order; a second Ctrl-C leaves at once");
     select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     std::process::exit(130);
 }

@@ -197,7 +197,11 @@ async fn part(net: &Net, island: BTreeSet<Index>) -> anyhow::Result<()> {
                 // Those who have only just been started know of the last partition, and can be told when they are here.
                 let mut view = net.registry.discovery.view(net.project.nodes()).await?;
                 let here = view.wait_for(|snapshot, _| roster.is_here(&by_index(snapshot)));
-                let _ = time::timeout(net.timeout, here).await;
+                if time::timeout(CHANGE, here).await.is_err() {
+                    tracing::warn!(
+                        "not all that were started are here; who is late knows only of the last partition"
+                    );
+                }
             }
             Err(why) => tracing::warn!("{FLEET}: {why}"),
         }

@@ -189,7 +189,7 @@ where
     for endpoint in instance.endpoints().iter().filter(|endpoint| endpoint.name() == RPC) {
         match dial(endpoint).await {
             Ok(stream) => return Ok(transport(stream)),
-            Err(error) => failure = Failure(plain(&error)),
+            Err(error) => failure = Failure(without_number(&error)),
         }
     }
     Err(failure)
@@ -200,7 +200,7 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
 }
 
 /// Without the number that the system has for it.
-fn plain(error: &io::Error) -> String {
+fn without_number(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

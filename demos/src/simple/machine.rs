@@ -150,7 +150,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
             .on_error(Signal::Provision, Waiting)
     };
     let can_be_stopped = |from: fsm::State<State, Signal, Arc<Target>>, signal| {
-        from.on(signal, Stopping).act(signal, "stop", stop).on_error(signal, Stuck)
+        from.on(signal, Stopping).act(signal, "end", end).on_error(signal, Stuck)
     };
     let built = fsm::Machine::builder()
         .state(may_vanish(Unknown))
@@ -167,7 +167,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .into_iter()
                 .fold(may_vanish(Error), can_be_stopped)
                 .on(Signal::Hang, Stopping)
-                .act(Signal::Hang, "end", end)
+                .act(Signal::Hang, "cut short", cut_short)
                 .on_error(Signal::Hang, Stuck),
         )
         .state(
@@ -194,7 +194,7 @@ pub(super) fn machine(limits: Limits) -> fsm::Result<Machine> {
                 .on(Signal::Down, Down)
                 .on(Signal::Exited, Down)
                 .on(Signal::Insist, Stopping)
-                .act(Signal::Insist, "kill", crush)
+                .act(Signal::Insist, "crush", crush)
                 .on_error(Signal::Insist, Stuck)
                 .ttl(ticks(limits.stop), Signal::Insist),
         )
@@ -234,19 +234,19 @@ async fn start(instance: Instance) -> anyhow::Result<()> {
     target(&instance)?.start().await
 }
 
-async fn stop(instance: Instance) -> anyhow::Result<()> {
-    let target = target(&instance)?;
-    target.told(target.end().await)
-}
-
 async fn end(instance: Instance) -> anyhow::Result<()> {
     let target = target(&instance)?;
-    target.told(target.cut_short().await)
+    target.noted(target.end().await)
+}
+
+async fn cut_short(instance: Instance) -> anyhow::Result<()> {
+    let target = target(&instance)?;
+    target.noted(target.cut_short().await)
 }
 
 async fn crush(instance: Instance) -> anyhow::Result<()> {
     let target = target(&instance)?;
-    target.told(target.crush())
+    target.noted(target.crush())
 }
 
 async fn forget(instance: Instance) -> anyhow::Result<()> {
@@ -326,15 +326,15 @@ mod tests {
         let mermaid = diagram(LIMITS, Format::Mermaid).unwrap();
         for line in [
             "PROVISIONING --> DOWN: exited",
-            "PROVISIONING --> STOPPING: kill after 13s / stop",
-            "STOPPING --> STOPPING: insist after 3s / kill",
-            "STOPPING --> STUCK: kill fails",
-            "STUCK --> STOPPING: kill after 500ms to 30s / stop",
+            "PROVISIONING --> STOPPING: kill after 13s / end",
+            "STOPPING --> STOPPING: insist after 3s / crush",
+            "STOPPING --> STUCK: crush fails",
+            "STUCK --> STOPPING: kill after 500ms to 30s / end",
             "DOWN --> FAILED: give up on visit 9",
             "DOWN --> PROVISIONING: provision after 50ms to 30s / start",
-            "ERROR --> STOPPING: error again / stop",
-            "ERROR --> STOPPING: hangs / end",
-            "ERROR --> STOPPING: kill on trip 5 with RUNNING / stop",
+            "ERROR --> STOPPING: error again / end",
+            "ERROR --> STOPPING: hangs / cut short",
+            "ERROR --> STOPPING: kill on trip 5 with RUNNING / end",
         ] {
             assert!(mermaid.contains(line), "{line} is not in {mermaid}");
         }

@@ -163,7 +163,8 @@ async fn live(server: Arc<Server>, door: Door, mut presence: Option<Presence>) -
             }
             () = leaving.cancelled() => {
                 // In this order: whoever is above sees us while those below end.
-                tokio::join!(supervisor.stop(), leave(presence));
+                supervisor.stop().await;
+                leave(presence).await;
                 closing.cancel();
             }
         }

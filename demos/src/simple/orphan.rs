@@ -12,32 +12,62 @@ use rustix::{
 
 use super::output::Output;
 
-/// The variable that tells a process who has started it: the process, and when that began, for numbers are given again.
+/// The variable that tells a process who has started it: the process, when that began, for numbers are given again, and
+/// whose numbers these are, for each container counts for itself.
 pub(super) const SUPERVISOR: &str = "SIMPLE_SUPERVISOR";
 
 /// The environment of a process, each variable as `NAME=value`.
 pub(super) type Environment = [String];
 
+/// A process that belongs to a target, and that nobody else looks after.
+#[derive(Debug)]
+pub(super) struct Relative {
+    pub(super) pid: Pid,
+    pub(super) handle: OwnedFd,
+    /// Whether its supervisor is gone; otherwise we are that.
+    is_orphan: bool,
+}
+
+impl Relative {
+    /// Whether it is what a supervisor that is gone has started, not a child of that.
+    pub(super) fn is_adoptable(&self) -> bool {
+        self.is_orphan && is_first(self.pid)
+    }
+
+    /// When it has begun.
+    pub(super) fn begin(&self) -> Option<u64> {
+        begin(self.pid)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        is_gone(&self.handle)
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self::signal(&self.handle, signal)
+    }
+}
+
 /// Who we are, as the value of [`SUPERVISOR`].
 pub(super) fn ourselves() -> String {
     let pid = rustix::process::getpid();
-    format!("{}:{}", pid.as_raw_nonzero(), begin(pid).unwrap_or_default())
+    format!("{}:{}:{}", pid.as_raw_nonzero(), begin(pid).unwrap_or_default(), numbers())
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{env, fs, path::PathBuf};
+    use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
-        process::{PidfdFlags, getpgid, pidfd_open, pidfd_send_signal},
+        process::{PidfdFlags, getpgid, getsid, pidfd_open, pidfd_send_signal},
     };
 
-    use super::{Environment, Output, OwnedFd, Pid, SUPERVISOR, Signal, io};
+    use super::{Environment, Output, OwnedFd, Pid, Relative, SUPERVISOR, Signal, io};
 
     /// All that are wanted by their environment, and that nobody else looks after. Reads of every process of the
     /// machine: not for a thread that others wait for.
-    pub(in crate::simple) fn find(is_wanted: impl Fn(&Environment) -> bool) -> Vec<(Pid, OwnedFd)> {
+    pub(in crate::simple) fn find(is_wanted: impl Fn(&Environment) -> bool) -> Vec<Relative> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let ourselves = super::ourselves();
         let pids = entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
@@ -45,16 +75,18 @@ mod linux {
             // In this order: what is true of the process behind the handle stays true.
             let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
             let env = environment(pid)?;
-            let is_free =
-                supervisor(&env).is_some_and(|supervisor| supervisor == ourselves || is_over(supervisor));
-            (is_free && is_wanted(&env)).then_some((pid, handle))
+            let supervisor = supervisor(&env)?;
+            let is_orphan = is_over(supervisor);
+            let is_free = is_orphan || supervisor == ourselves;
+            (is_free && is_wanted(&env)).then_some(Relative { pid, handle, is_orphan })
         })
         .collect()
     }
 
-    /// Whether it is the process that was started, not a child of that one.
-    pub(in crate::simple) fn is_first(pid: Pid) -> bool {
+    /// Whether a supervisor has started it: that gives it a group of its own, but no session.
+    pub(super) fn is_first(pid: Pid) -> bool {
         getpgid(Some(pid)).is_ok_and(|group| group == pid)
+            && getsid(Some(pid)).is_ok_and(|session| session != pid)
     }
 
     fn environment(pid: Pid) -> Option<Vec<String>> {
@@ -67,11 +99,20 @@ mod linux {
         env.iter().find_map(|word| word.strip_prefix(SUPERVISOR)?.strip_prefix('='))
     }
 
-    /// Whether a supervisor has ended, also if another process has its number by now.
+    /// Whether a supervisor has ended, also if another process has its number by now. Of those in other containers nobody
+    /// here can tell.
     fn is_over(supervisor: &str) -> bool {
-        let Some((pid, begin)) = supervisor.split_once(':') else { return true };
+        let mut parts = supervisor.splitn(3, ':');
+        let mut part = || parts.next().unwrap_or_default();
+        let (pid, begin, numbers) = (part(), part(), part());
         let pid = pid.parse().ok().and_then(Pid::from_raw);
-        pid.and_then(self::begin).is_none_or(|now| now.to_string() != begin)
+        numbers == self::numbers() && pid.and_then(self::begin).is_none_or(|now| now.to_string() != begin)
+    }
+
+    /// Whose numbers of processes ours are.
+    pub(super) fn numbers() -> String {
+        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        namespace.to_string_lossy().into_owned()
     }
 
     /// Whether we are an orphan ourselves.
@@ -95,7 +136,7 @@ mod linux {
         poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
-    pub(in crate::simple) fn signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal(handle: &OwnedFd, signal: Signal) -> io::Result<()> {
         pidfd_send_signal(handle, signal)
     }
 
@@ -105,7 +146,9 @@ mod linux {
         if !kind.is_file() {
             return None;
         }
-        let file = fs::File::open(path).ok()?;
+        // One without a name is ours to free what has been read; any other is somebody's.
+        let is_ours = kind.nlink() == 0;
+        let file = fs::File::options().read(true).write(is_ours).open(path).ok()?;
         Some(Output::of(label, file, kind.len()))
     }
 
@@ -115,19 +158,23 @@ mod linux {
 }
 
 #[cfg(target_os = "linux")]
-use linux::begin;
+pub(super) use linux::{are_we_alone, find, is_gone, output};
 #[cfg(target_os = "linux")]
-pub(super) use linux::{are_we_alone, find, is_first, is_gone, output, signal};
+use linux::{begin, is_first, numbers, signal};
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
-    use super::{Environment, Output, OwnedFd, Pid, Signal, io};
+    use super::{Environment, Output, OwnedFd, Pid, Relative, Signal, io};
 
-    pub(in crate::simple) fn find(_: impl Fn(&Environment) -> bool) -> Vec<(Pid, OwnedFd)> {
+    pub(in crate::simple) fn find(_: impl Fn(&Environment) -> bool) -> Vec<Relative> {
         Vec::new()
     }
 
-    pub(in crate::simple) fn is_first(_: Pid) -> bool {
+    pub(super) fn numbers() -> String {
+        String::new()
+    }
+
+    pub(super) fn is_first(_: Pid) -> bool {
         false
     }
 
@@ -143,7 +190,7 @@ mod elsewhere {
         false
     }
 
-    pub(in crate::simple) fn signal(_: &OwnedFd, _: Signal) -> io::Result<()> {
+    pub(super) fn signal(_: &OwnedFd, _: Signal) -> io::Result<()> {
         Err(io::Errno::NOSYS)
     }
 
@@ -153,6 +200,6 @@ mod elsewhere {
 }
 
 #[cfg(not(target_os = "linux"))]
-use elsewhere::begin;
+pub(super) use elsewhere::{are_we_alone, find, is_gone, output};
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{are_we_alone, find, is_first, is_gone, output, signal};
+use elsewhere::{begin, is_first, numbers, signal};

@@ -1,7 +1,7 @@
 //! What a process prints, passed on line by line with its name in front.
 //!
 //! It prints into a file that has no name, not into a pipe: when its supervisor dies, the process goes on, and the next
-//! supervisor goes on reading.
+//! supervisor reads what it prints from then on.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -59,7 +59,9 @@ impl Output {
         let end = self.file.metadata().map_or(self.at, |data| data.len());
         if end.saturating_sub(self.at) > BEHIND {
             let next = end - PART;
-            self.flush();
+            if !self.line.is_empty() {
+                self.flush();
+            }
             self.line = format!("… {} bytes are left out: too much at once", next - self.at).into_bytes();
             self.flush();
             self.at = next;

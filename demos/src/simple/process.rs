@@ -10,7 +10,10 @@ use rustix::{
 use tokio::{process::Command, sync::watch, time};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{orphan, output::Output};
+use super::{
+    orphan::{self, Relative},
+    output::Output,
+};
 
 /// How often what it prints is looked for, and the end of an orphan.
 const LOOK: Duration = Duration::from_millis(50);
@@ -74,7 +77,7 @@ impl Process {
 
     /// Adopts a process that a supervisor before us has started.
     pub(super) fn adopt(
-        (pid, handle): (Pid, OwnedFd),
+        Relative { pid, handle, .. }: Relative,
         label: String,
         ended: impl FnOnce(String) + Send + 'static,
     ) -> Self {

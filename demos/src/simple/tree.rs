@@ -111,15 +111,15 @@ async fn below(server: &Server, target: &Target, asked: &Asked) -> Option<Value>
         return None;
     }
     let via = if asked.via.is_empty() { server.id.clone() } else { format!("{}.{}", asked.via, server.id) };
-    // The first is the only one, unless another one has just died.
-    for url in target.urls() {
+    let asked = target.urls().into_iter().map(async |url| {
         let url = format!("{url}/tree?within={}&via={via}", within.as_millis());
         let asked = server.supervisor.http().get(url).header(ACCEPT, "application/json");
-        let Ok(response) = asked.timeout(within).send().await else { continue };
+        let response = asked.timeout(within).send().await.ok()?;
         let tree: Value = serde_json::from_slice(&read(response).await?).ok()?;
-        return tree["targets"].is_array().then_some(tree);
-    }
-    None
+        tree["targets"].is_array().then_some(tree)
+    });
+    // There is one, unless another one has just died.
+    join_all(asked).await.into_iter().flatten().next()
 }
 
 /// The body of an answer that may be a tree.

@@ -63,6 +63,8 @@ async fn what_is_wrong_with_the_helpers_is_named() {
     for (args, code, part) in [
         (&["check", "http://127.0.0.1:1/"][..], 1, "no answer"),
         (&["check", "nowhere"], 1, "no answer"),
+        (&["check", "--backend", "mem"], 2, "that others serve"),
+        (&["check", "--backend", "dns"], 2, "that others serve"),
         (&["check"], 2, "--backend"),
         (&["check", "--backend", "dns+zone://k:c2VjcmV0@127.0.0.1:1/z.internal"], 1, "no answer"),
         (&["registry", "--backend", "zk"], 2, "dns+zone://key:secret@"),

@@ -72,7 +72,7 @@ async fn until_ours(redis: &mut Redis, project: &str, url: &RedisUrl) -> anyhow:
 }
 
 fn ours(owner: &str, project: &str, url: &RedisUrl) -> anyhow::Result<()> {
-    let other = RedisUrl { database: i64::from(url.database == 0), ..url.clone() };
+    let other = RedisUrl { database: url.database + 1, ..url.clone() };
     anyhow::ensure!(
         owner == project,
         "{url} has the units of project {owner}; give {project} a database of its own, such as {other}"

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -122,22 +122,18 @@ fn lock_once(path: &Path) -> anyhow::Result<File> {
 fn sum_up(long: &File, path: &Path, name: &str, ledger: &Ledger) -> anyhow::Result<File> {
     // Where the file is, not a link to it.
     let path = fs::canonicalize(path)?;
-    let beside = PathBuf::from({
-        let mut beside = path.clone().into_os_string();
-        beside.push(".new");
-        beside
-    });
-    let _ = fs::remove_file(&beside);
-    let mut short = File::options().create_new(true).append(true).read(true).open(&beside)?;
-    short.set_permissions(long.metadata()?.permissions())?;
-    flock(&short, FlockOperation::NonBlockingLockExclusive)?;
-    append(&mut short, &Line::Name { journal: name.to_owned() })?;
-    append(&mut short, &Line::Entry(ledger.summary()))?;
-    short.sync_all()?;
-    fs::rename(&beside, &path)?;
+    let dir = path.parent().context("it is in no directory")?;
+    // Gone again if anything fails.
+    let mut short = tempfile::Builder::new().prefix(".journal-").append(true).tempfile_in(dir)?;
+    let file = short.as_file_mut();
+    file.set_permissions(long.metadata()?.permissions())?;
+    flock(&*file, FlockOperation::NonBlockingLockExclusive)?;
+    append(file, &Line::Name { journal: name.to_owned() })?;
+    append(file, &Line::Entry(ledger.summary()))?;
+    file.sync_all()?;
+    let short = short.persist(&path)?;
     // From here on the short one is the journal, and nothing may fail: what is written to the long one, nobody finds.
-    let synced = path.parent().map(|dir| File::open(dir).and_then(|dir| dir.sync_all()));
-    if let Some(Err(error)) = synced {
+    if let Err(error) = File::open(dir).and_then(|dir| dir.sync_all()) {
         tracing::warn!(%error, "a machine that loses its power now may have the long journal again");
     }
     Ok(short)

@@ -70,7 +70,8 @@ const MOST_BYTES: usize = 256;
 const LONGEST_NAME: usize = 256;
 
 impl Done {
-    /// Refuses what no worker in its senses brings. Both stores do: what is counted, is hashed.
+    /// Refuses what no worker in its senses brings: what is counted, is hashed. The embedded store does, and so does who
+    /// brings something to Redis, which itself believes everybody.
     fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(self.bytes.len() <= MOST_BYTES * 2, "more than {MOST_BYTES} bytes");
         let bytes = HEXLOWER.decode(self.bytes.as_bytes()).context("the bytes are no hexadecimal digits")?;

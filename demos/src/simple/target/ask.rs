@@ -52,7 +52,8 @@ impl Target {
                 looked = false;
             } else if !looked && *self.leads.borrow() {
                 looked = true;
-                if !self.adopt().await && !self.has_process() {
+                self.adopt().await;
+                if !self.has_process() {
                     tracing::info!("{} answers, but is no process of ours", self.address);
                 }
             }

@@ -1,47 +1,36 @@
-//! Starting a target, and bringing it to an end.
+//! Starting a target, and noticing its end.
 
 use std::{
     env,
-    os::fd::OwnedFd,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use futures_util::future::join_all;
-use rustix::process::{Pid, Signal as Posix};
-use tokio::{
-    task,
-    time::{self, Instant},
-};
+use rustix::process::Signal as Posix;
+use tokio::time::{self, Instant};
 
-use super::{BREATH, Context, Target};
+use super::{
+    BREATH, Context, MOMENT, Target,
+    kin::{Kin, end_all},
+};
 use crate::simple::{
     config::SIMPLE,
     machine::{Instance, Signal, State},
-    orphan,
+    orphan::{self, Relative},
     process::Process,
 };
 
 /// The variable that tells a process which target it was started for.
-const TARGET: &str = "SIMPLE_TARGET";
+pub(super) const TARGET: &str = "SIMPLE_TARGET";
 
 /// The variable that tells a process which targets are above it, the top one first.
-const ABOVE: &str = "SIMPLE_ABOVE";
+pub(super) const ABOVE: &str = "SIMPLE_ABOVE";
 
 /// The variable that tells a process which registry to use.
-const BACKEND: &str = "DISCOVERY_BACKEND";
+pub(super) const BACKEND: &str = "DISCOVERY_BACKEND";
 
 /// How much of a command is logged.
 const LINE: usize = 100;
-
-/// Which processes belong to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kin {
-    /// Its process, and what that has started.
-    Own,
-    /// And all that is below it.
-    Branch,
-}
 
 impl Target {
     /// Starts it, if that is for us to do and its time has come.
@@ -49,16 +38,14 @@ impl Target {
         if let Some(obstacle) = self.obstacle() {
             anyhow::bail!("{obstacle}");
         }
-        if self.adopt().await {
-            return Ok(());
+        if !self.has_process() {
+            self.adopt().await;
+            // By us, or by who asks how it is.
+            if self.has_process() {
+                return Ok(());
+            }
         }
-        // One that hangs would keep the port, and so would what it has started.
-        let before = self.process().take().filter(Process::is_alive);
-        if let Some(process) = before {
-            process.signal(Posix::KILL)?;
-            process.ended().await;
-        }
-        finish(&self.kin(Kin::Own).await, Instant::now()).await;
+        self.make_room().await?;
         let words = self.words();
         tracing::info!("{}: starting {}", self.address, clip(&words.join(" ")));
         let started = Process::start(&words, &self.environment(), self.address.short(), self.ended());
@@ -77,85 +64,37 @@ impl Target {
         Ok(())
     }
 
-    /// Tells it to end: as the original does, or else by signal.
-    pub(in crate::simple) async fn end(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(*self.leads.borrow(), "another supervisor looks after it");
-        let urls: Vec<_> = self.urls().iter().map(|url| format!("{url}/kill")).collect();
-        if join_all(urls.iter().map(|url| self.get(url))).await.iter().any(Result::is_ok) {
-            return Ok(());
+    /// Ends whatever keeps its place: one that hangs, and what it has started.
+    async fn make_room(&self) -> anyhow::Result<()> {
+        let before = self.process().take().filter(Process::is_alive);
+        if let Some(process) = before {
+            // Its end is none of the next one.
+            self.turn.fetch_add(1, Ordering::Relaxed);
+            process.signal(Posix::KILL)?;
+            let ended = time::timeout(MOMENT, process.ended()).await;
+            anyhow::ensure!(ended.is_ok(), "process {} cannot be killed, and is in the way", process.pid());
         }
-        match &*self.process() {
-            Some(process) => process.signal(Posix::TERM),
-            None => anyhow::bail!("it does not take /kill, and is no process of ours"),
-        }
-    }
-
-    /// Kills it.
-    pub(in crate::simple) fn crush(&self) -> anyhow::Result<()> {
-        match &*self.process() {
-            Some(process) if process.is_alive() => process.signal(Posix::KILL),
-            _ => anyhow::bail!("it is no process of ours"),
-        }
-    }
-
-    /// Ends it in order: it is asked, then it is made to.
-    pub(in crate::simple) async fn stop(self: &Arc<Self>) {
-        let leads = *self.leads.borrow();
-        // It may be that nobody has looked for it yet.
-        if leads {
-            self.adopt().await;
-        }
-        let limit = self.context.stop_limit;
-        let is_there = matches!(self.state(), State::Running | State::Pending | State::Error);
-        if let Some(ended) = self.terminate() {
-            if time::timeout(limit, ended).await.is_err() {
-                tracing::warn!("{} has not ended within {limit:?}; killing it", self.address);
-                self.finish().await;
-            }
-        } else if leads && is_there {
-            tracing::warn!("{} is left running: it is no process of ours", self.address);
-        }
-        if leads {
-            let left = self.kin(Kin::Branch).await;
-            if !left.is_empty() {
-                tracing::info!("{}: ending what it has left behind, {} processes", self.address, left.len());
-            }
-            finish(&left, Instant::now() + limit / 3).await;
-        }
-    }
-
-    /// Asks its process to end, if there is one; returns what waits for that.
-    fn terminate(&self) -> Option<impl Future<Output = ()> + use<>> {
-        let process = self.process();
-        let process = process.as_ref().filter(|process| process.is_alive())?;
-        if let Err(error) = process.signal(Posix::TERM) {
-            tracing::warn!("{}: {error:#}", self.address);
-        }
-        Some(process.ended())
-    }
-
-    /// Kills its process, and waits for its end.
-    async fn finish(&self) {
-        if let Err(error) = self.crush() {
-            tracing::warn!("{}: {error:#}", self.address);
-        }
-        let ended = self.process().as_ref().map(Process::ended);
-        if let Some(ended) = ended {
-            ended.await;
-        }
+        let left = end_all(self.kin(Kin::Own).await, Instant::now()).await;
+        anyhow::ensure!(left.is_empty(), "processes {left:?} cannot be ended, and are in the way");
+        Ok(())
     }
 
     /// Takes over its process from a supervisor that is gone, if we have none.
-    pub(super) async fn adopt(self: &Arc<Self>) -> bool {
+    pub(super) async fn adopt(self: &Arc<Self>) {
         if self.has_process() {
-            return false;
+            return;
         }
         let kin = self.kin(Kin::Own).await;
-        let Some(orphan) = kin.into_iter().find(|(pid, _)| orphan::is_first(*pid)) else { return false };
+        // What it has started is younger.
+        let orphan = kin
+            .into_iter()
+            .filter(Relative::is_adoptable)
+            .min_by_key(|process| process.begin().unwrap_or(u64::MAX));
+        let Some(orphan) = orphan else { return };
         let mut process = self.process();
         // It may have been started in the meantime.
         if process.as_ref().is_some_and(Process::is_alive) {
-            return false;
+            return;
         }
         let orphan = Process::adopt(orphan, self.address.short(), self.ended());
         tracing::info!("{}: adopted process {}", self.address, orphan.pid());
@@ -163,37 +102,21 @@ impl Target {
         drop(process);
         let mut known = self.known();
         known.starts = known.starts.max(1);
-        true
     }
 
     pub(super) fn has_process(&self) -> bool {
         self.process().as_ref().is_some_and(Process::is_alive)
     }
 
-    /// Processes of its own, or of its whole branch, that nobody else looks after.
-    async fn kin(&self, which: Kin) -> Vec<(Pid, OwnedFd)> {
-        let address = self.address.to_string();
-        let target = format!("{TARGET}={address}");
-        // There may be a target of this name in another registry.
-        let backend = self.context.backend.as_ref().map(|backend| format!("{BACKEND}={backend}"));
-        let find = move || {
-            orphan::find(|env| {
-                let is_below = || {
-                    let mut above = env.iter().filter_map(|word| word.strip_prefix(ABOVE)?.strip_prefix('='));
-                    above.any(|above| above.split(' ').any(|above| above == address))
-                };
-                let is_kin = env.contains(&target) || (which == Kin::Branch && is_below());
-                is_kin && backend.as_ref().is_none_or(|backend| env.contains(backend))
-            })
-        };
-        task::spawn_blocking(find).await.unwrap_or_default()
-    }
-
-    /// What is to be done at the end of its process.
+    /// What is to be done at the end of its next process.
     fn ended(self: &Arc<Self>) -> impl FnOnce(String) + Send + use<> {
         let target: Weak<Self> = Arc::downgrade(self);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
         move |reason| {
             let Some(target) = target.upgrade() else { return };
+            if target.turn.load(Ordering::Relaxed) != turn {
+                return tracing::info!("{}: the one before {reason}", target.address);
+            }
             let (state, leaving) = (target.state(), target.context.leaving.is_cancelled());
             if leaving {
                 return tracing::info!("{} {reason}", target.address);
@@ -251,25 +174,6 @@ fn above() -> Option<String> {
     let [above, target] = [ABOVE, TARGET].map(|name| env::var(name).ok());
     let all: Vec<_> = above.into_iter().chain(target).collect();
     (!all.is_empty()).then(|| all.join(" "))
-}
-
-/// Asks processes to end, and kills those that live at the deadline.
-async fn finish(processes: &[(Pid, OwnedFd)], deadline: Instant) {
-    let signal = |signal| {
-        for (_, handle) in processes {
-            // What has ended need not be told.
-            let _ = orphan::signal(handle, signal);
-        }
-    };
-    let all_gone = || processes.iter().all(|(_, handle)| orphan::is_gone(handle));
-    signal(Posix::TERM);
-    while !all_gone() && Instant::now() < deadline {
-        time::sleep(BREATH).await;
-    }
-    signal(Posix::KILL);
-    while !all_gone() {
-        time::sleep(BREATH).await;
-    }
 }
 
 /// As much of a command as is worth reading.

@@ -1,18 +1,19 @@
 //! A target: asked how it is, started, and brought to an end.
 
 mod ask;
+mod end;
+mod kin;
 mod lead;
 mod life;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
 use discovery::View;
-use rustix::process::Signal as Posix;
 use serde::Serialize;
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -70,6 +71,8 @@ pub(super) struct Target {
     known: Mutex<Known>,
     /// Written by who starts or adopts, read by who ends it; never locked across an `await`.
     process: Mutex<Option<Process>>,
+    /// Counts its processes, so that the end of one is not taken for that of the next.
+    turn: AtomicU64,
 }
 
 /// What is to be told of it.
@@ -126,6 +129,7 @@ impl Target {
             leads: watch::Sender::new(false),
             known: Mutex::new(known),
             process: Mutex::new(None),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -147,9 +151,8 @@ impl Target {
     }
 
     pub(super) fn report(&self) -> Report {
-        // So that all of it is of the same state.
         self.look();
-        let waits_for = (self.state() == State::Waiting).then(|| self.obstacle()).flatten();
+        let obstacle = self.obstacle();
         let (ending, pid) = match &*self.process() {
             Some(process) if process.is_alive() => (Some(State::Stopping), Some(process.pid())),
             // Nobody asks any more.
@@ -168,7 +171,7 @@ impl Target {
             next_start: known.start.map(stamp),
             pid,
             elected: *self.leads.borrow(),
-            waits_for,
+            waits_for: obstacle.filter(|_| known.told == State::Waiting),
             after: self.order.after.iter().map(ToString::to_string).collect(),
         }
     }
@@ -192,23 +195,6 @@ impl Target {
         Ok(())
     }
 
-    /// Ends it, where it hangs: nothing is to be expected of it.
-    pub(super) async fn cut_short(&self) -> anyhow::Result<()> {
-        let ended = match &*self.process() {
-            Some(process) if process.is_alive() => {
-                process.signal(Posix::TERM)?;
-                process.ended()
-            }
-            _ => anyhow::bail!("it hangs, and is no process of ours"),
-        };
-        let limit = MOMENT.min(self.context.stop_limit);
-        if time::timeout(limit, ended).await.is_err() {
-            tracing::warn!("{} hangs, and has not ended within {limit:?}; killing it", self.address);
-            self.crush()?;
-        }
-        Ok(())
-    }
-
     /// Tells of its states.
     pub(super) async fn follow(self: Arc<Self>) {
         let Some(Ok(mut standing)) = self.instance.get().map(Instance::follow) else { return };
@@ -227,6 +213,19 @@ impl Target {
             }),
             (_, None) => Vec::new(),
         }
+    }
+
+    /// Keeps what became of an action, if that is nothing good. What is new is logged: at once, or with the state that comes of
+    /// it.
+    pub(super) fn noted(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
+        outcome.inspect_err(|error| {
+            let (why, state) = (format!("{error:#}"), self.state());
+            let is_new = self.known().error.as_ref().is_none_or(|(known, _)| *known != why);
+            if is_new && state == State::Stuck {
+                tracing::warn!("{} is still {state}: {why}", self.address);
+            }
+            self.note(why);
+        })
     }
 
     /// What keeps it from being started.
@@ -274,19 +273,6 @@ impl Target {
             _ => tracing::info!("{} is {state}", self.address),
         }
         self.context.bell.send_replace(());
-    }
-
-    /// Keeps what became of an action, if that is nothing good. What is new is logged: at once, or with the state that comes of
-    /// it.
-    pub(super) fn told(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
-        outcome.inspect_err(|error| {
-            let (why, state) = (format!("{error:#}"), self.state());
-            let is_new = self.known().error.as_ref().is_none_or(|(known, _)| *known != why);
-            if is_new && state == State::Stuck {
-                tracing::warn!("{} is still {state}: {why}", self.address);
-            }
-            self.note(why);
-        })
     }
 
     fn note(&self, trouble: String) {

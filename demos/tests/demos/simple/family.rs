@@ -1,14 +1,23 @@
 //! One supervisor and its targets: how they are started, watched and brought to an end.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Stdio,
+};
 
 use discovery_testbed::Port;
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::{Instant, timeout},
+};
 
 use crate::{
+    DEADLINE,
     demo::{Demo, run},
     eventually,
     simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
@@ -236,7 +245,9 @@ async fn a_kill_leaves_the_targets_alone_unless_the_tree_is_meant() {
 #[tokio::test]
 async fn who_prints_without_end_holds_nobody_up() {
     let loud = "http://127.0.0.1:1";
-    let config = Config::new(&json!({ loud: ["yes", "on and on"] }));
+    // A hundred times what is passed on; not all that the disk has, should nobody free it.
+    let script = "ulimit -f 2000000; exec yes 'on and on'";
+    let config = Config::new(&json!({ loud: ["sh", "-c", script] }));
     let server = config.serve(&[]).await;
     let pid = pid(&server.until(loud, "PROVISIONING").await);
     eventually("some is left out", async || server.0.out().contains("bytes are left out")).await;
@@ -378,10 +389,14 @@ async fn who_hangs_hides_nobody_else() {
     let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
     let server = config.serve(&[]).await;
     let middle = pid(&server.until(&target, "RUNNING").await);
-    signal(child(middle), Signal::STOP);
-    let tree = server.get("tree").await.json();
-    let seen = &tree["targets"][0]["below"]["targets"][0];
-    assert!(seen["target"] == *leaf_target && seen["below"].is_null(), "{tree}");
+    let hangs = child(middle);
+    signal(hangs, Signal::STOP);
+    eventually("the one above it is seen, and that it does not answer", async || {
+        let tree = server.get("tree").await.json();
+        let seen = &tree["targets"][0]["below"]["targets"][0];
+        seen["target"] == *leaf_target && seen["pid"] == hangs && seen["below"].is_null()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -413,4 +428,89 @@ async fn nobody_looks_after_itself() {
     let output = run(&["simple", "demo", "--port", "9093"]).await;
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && log.contains("that of a server below"), "{log}");
+}
+
+/// By name it is not there any more once it has left the registry, which is taken for a failure.
+#[tokio::test]
+async fn who_leaves_by_name_is_left_in_peace() {
+    let port = Port::reserve().unwrap();
+    let locator = format!("dns+zone://{}/simple.internal?serve=true", port.address());
+    let stubborn = "http://127.0.0.1:1";
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let below = json!({ stubborn: ["sh", "-c", script] }).to_string();
+    let config = Config::new(&json!({ "t/mid": [SIMPLE, &below, ":0"] }));
+    let mut server = config.serve(&["--backend", &locator, "--stop-limit", "3s"]).await;
+    let middle = pid(&server.until("t/mid", "PENDING").await);
+    server.0.says("1 | ready").await;
+    let leaf = child(middle);
+    signal(middle, Signal::TERM);
+    eventually("it has begun to leave", async || server.0.out().contains("leaving in order")).await;
+    // It takes two seconds, in which it is asked many times.
+    eventually("it has ended", async || server.0.log().contains("t/mid exited with")).await;
+    assert!(server.0.log().contains("t/mid exited with 0"), "{}{}", server.0.out(), server.0.log());
+    assert!(!lives(leaf));
+    server.ends_with(&[middle]).await;
+}
+
+/// What has a group of its own could be taken for an orphan.
+#[tokio::test]
+async fn a_child_is_not_taken_for_the_target() {
+    let port = Port::reserve().unwrap();
+    let program = env!("CARGO_BIN_EXE_demos");
+    let script = format!("setsid sleep 7777 & exec {program} simple - :{}", port.number());
+    let target = leaf(&port).0;
+    let config = Config::new(&json!({ &target: ["sh", "-c", &script] }));
+    let server = config.serve(&[]).await;
+    let first = pid(&server.until(&target, "RUNNING").await);
+    let sleeper = child(first);
+    signal(first, Signal::KILL);
+    eventually("there is another one", async || {
+        let report = server.target(&target).await;
+        report["state"] == "RUNNING" && report["pid"].is_i64() && report["pid"] != first
+    })
+    .await;
+    assert!(!lives(sleeper) && !server.0.log().contains("adopted"), "{}", server.0.log());
+    let second = pid(&server.target(&target).await);
+    server.ends_with(&[second, child(second)]).await;
+}
+
+#[tokio::test]
+async fn what_an_orphan_has_printed_is_freed_by_whoever_adopts_it() {
+    let loud = "http://127.0.0.1:1";
+    // Less than is passed on.
+    let script = "while :; do head -c 20000 /dev/zero | tr '\\0' x; echo; sleep 0.05; done";
+    let config = Config::new(&json!({ loud: ["sh", "-c", script] }));
+    let mut server = config.serve(&[]).await;
+    let orphan = pid(&server.until(loud, "PROVISIONING").await);
+    server.0.signal(Signal::KILL);
+    server.0.ended().await;
+    let server = config.serve(&[]).await;
+    eventually("the next one has it", async || server.target(loud).await["pid"] == orphan).await;
+    let printed = fs::metadata(format!("/proc/{orphan}/fd/1")).unwrap().len();
+    eventually("most of what is printed is freed", async || {
+        let file = fs::metadata(format!("/proc/{orphan}/fd/1")).unwrap();
+        let (length, there) = (file.len(), file.blocks() * 512);
+        length > printed + 500_000 && there < 250_000
+    })
+    .await;
+    server.ends_with(&[orphan]).await;
+}
+
+/// Nobody can be told any more then, which is no reason to stay.
+#[tokio::test]
+async fn who_has_nobody_to_talk_to_ends_all_the_same() {
+    for kind in [Signal::HUP, Signal::TERM] {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_demos"))
+            .args(["simple", "-", ":0", "--start-delay", "1h"])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(server.stderr.take().unwrap());
+        log.read_line(&mut String::new()).await.unwrap();
+        drop((log, server.stdout.take()));
+        signal(server.id().unwrap().into(), kind);
+        let ended = timeout(DEADLINE, server.wait()).await.expect("it ends").unwrap();
+        assert!(ended.success(), "{kind:?}: {ended}");
+    }
 }

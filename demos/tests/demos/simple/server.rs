@@ -111,13 +111,13 @@ impl Server {
         all
     }
 
-    /// Waits until all ten run, and the top says so.
+    /// Waits until all ten run, each as somebody's process, and the top says so.
     pub(crate) async fn all_run(&self) -> Vec<(Vec<String>, Value)> {
         let mut all = Vec::new();
         eventually("all ten run", async || {
             all = self.below().await;
             all.len() == 10
-                && all.iter().all(|(_, each)| each["state"] == "RUNNING")
+                && all.iter().all(|(_, each)| each["state"] == "RUNNING" && each["pid"].is_i64())
                 && self.get("").await.status == 200
         })
         .await;
