@@ -1,14 +1,8 @@
 //! The compose file, brought up by a real engine.
 
-use std::time::Duration;
-
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::compose::{engine_or_skip, healthy, state, until};
-
-/// As in the file.
-const GRACE: Duration = Duration::from_secs(15);
 
 const FILE: &str = include_str!("../../../compose/dockercoins.yml");
 
@@ -38,11 +32,9 @@ async fn the_compose_file_comes_up_scales_and_heals() {
     until(&project, "webui", "the count goes on", |picture| picture["hashes"].as_u64() > Some(counted + 20))
         .await;
 
-    // As the original's cannot: in order, and quickly, where SIGKILL would come after 15 s. A unit takes at most 1 s.
+    // As the original's cannot: in order, before SIGKILL comes.
     let worker = project.containers("worker").await.unwrap().remove(0);
-    let began = Instant::now();
     project.stop(&worker).await.unwrap();
-    assert!(began.elapsed() < GRACE / 2, "{:?}", began.elapsed());
     let code = docker.run(["inspect", "--format", "{{.State.ExitCode}}", worker.id()]).await.unwrap();
     assert_eq!(code.trim(), "0", "{}", project.logs(&worker).await.unwrap());
     until(&project, "webui", "it has left", |picture| count(picture, "worker") == 9).await;

