@@ -11,6 +11,9 @@ const LOCAL_ZOOKEEPER: &str = "zk://127.0.0.1:2181";
 /// Where plain `etcd` points to.
 const LOCAL_ETCD: &str = "etcd://127.0.0.1:2379";
 
+/// In a locator: whoever finds nobody who serves the zone does so.
+const SERVING: &str = "?serve=true";
+
 /// Whether this build has the client of etcd.
 const HAS_ETCD: bool = cfg!(feature = "etcd");
 
@@ -29,6 +32,8 @@ const SHARED: &str = if HAS_ETCD { "dns, zk or etcd" } else { "dns or zk" };
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) command: &'static str,
+    /// The command that has everything in one process.
+    pub(crate) alone: &'static str,
     pub(crate) root: &'static str,
     /// Where plain `dns` points to: a zone that the processes of the demo have among themselves. Whoever comes first
     /// serves it, and no other; so each demo has a port of its own.
@@ -39,6 +44,12 @@ impl Sample {
     /// How to run it, from the root of the repository.
     fn cargo(self) -> String {
         format!("cargo run --release -- {}", self.command)
+    }
+
+    /// The zone that its processes have among themselves.
+    fn zone(self) -> String {
+        let Self { root, zone_port, .. } = self;
+        format!("dns+zone://127.0.0.1:{zone_port}/{root}.internal{SERVING}")
     }
 
     /// The same, with etcd.
@@ -79,13 +90,13 @@ impl BackendArgs {
 
     /// The same, where it is enough to find services.
     pub(crate) fn choose_any(&self, default: &str, sample: Sample) -> anyhow::Result<Choice> {
-        let Sample { root, zone_port, .. } = sample;
+        let root = sample.root;
         let text = self.backend.as_deref().unwrap_or(default);
         let locator = match text {
             "mem" => "mem://".parse(),
             "zk" => format!("{LOCAL_ZOOKEEPER}/{root}").parse(),
             "etcd" => format!("{LOCAL_ETCD}/{root}").parse(),
-            "dns" => format!("dns+zone://127.0.0.1:{zone_port}/{root}.internal?serve=true").parse(),
+            "dns" => sample.zone().parse(),
             locator if locator.contains("://") => locator.parse::<Locator>(),
             unknown => {
                 let message = format!(
@@ -137,6 +148,15 @@ impl Choice {
         Ok(Registry { discovery: Discovery::from_arc(backend), choice: Arc::new(self) })
     }
 
+    /// The same for a command that is soon over: it serves no zone, which would end with it.
+    pub(crate) fn briefly(mut self) -> anyhow::Result<Self> {
+        let text = self.locator.to_string();
+        if text == self.sample.zone() {
+            self.locator = text.trim_end_matches(SERVING).parse()?;
+        }
+        Ok(self)
+    }
+
     /// Refuses a registry that ends at the border of this process.
     pub(crate) fn shared(self) -> anyhow::Result<Self> {
         if self.is_shared() {
@@ -144,8 +164,8 @@ impl Choice {
         }
         Err(usage(format!(
             "--backend: mem lives inside one process, so nobody else would ever see this one; \
-             use `{}` to have everything in one process, or {SHARED} to have several",
-            self.sample.cargo()
+             use `cargo run --release -- {}` to have everything in one process, or {SHARED} to have several",
+            self.sample.alone
         )))
     }
 
@@ -269,7 +289,7 @@ pub(crate) fn usage(message: impl fmt::Display) -> anyhow::Error {
 mod tests {
     use super::*;
 
-    const PAC: Sample = Sample { command: "pac", root: "cn", zone_port: 5300 };
+    const PAC: Sample = Sample { command: "pac", alone: "pac", root: "cn", zone_port: 5300 };
 
     fn choose(text: &str) -> anyhow::Result<Choice> {
         BackendArgs { backend: Some(text.into()) }.choose("mem", PAC)

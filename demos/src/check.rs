@@ -15,7 +15,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Without an address, it is a registry that is asked, for a service of this name, which need not exist.
-const CHECK: Sample = Sample { command: "check", root: "check", zone_port: 5300 };
+const CHECK: Sample = Sample { command: "check", alone: "check", root: "check", zone_port: 5300 };
 
 /// What to ask for.
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// The tree is `/coins/<project>/<part>/<id>`.
-const DOCKERCOINS: Sample = Sample { command: "dockercoins", root: "coins", zone_port: 5303 };
+const DOCKERCOINS: Sample =
+    Sample { command: "dockercoins", alone: "dockercoins demo", root: "coins", zone_port: 5303 };
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;

@@ -34,7 +34,8 @@ use crate::{
 };
 
 /// The tree is `/nodes`.
-const NODES: Sample = Sample { command: "nodes", root: "nodes", zone_port: 5302 };
+const NODES: Sample =
+    Sample { command: "nodes", alone: "nodes up --backend mem", root: "nodes", zone_port: 5302 };
 
 /// Processes that need no server.
 const DEFAULT: &str = "dns";
@@ -45,16 +46,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;
     let Args { command, common } = args;
-    let connect = async || common.backend.choose_any(DEFAULT, NODES)?.shared()?.connect().await;
     match command {
         Command::Up(args) => {
             let registry = common.backend.choose(DEFAULT, NODES)?.connect().await?;
             up::run(&args, &registry, &common, &leaving).await
         }
-        Command::Serve(args) => serve(&args, &connect().await?, &common, leaving).await,
+        Command::Serve(args) => {
+            let registry = common.backend.choose_any(DEFAULT, NODES)?.shared()?.connect().await?;
+            serve(&args, &registry, &common, leaving).await
+        }
         Command::Health { port } => ping::health(port, common.timeout).await,
         Command::Typed(typed) => {
-            let registry = connect().await?;
+            let choice = common.backend.choose_any(DEFAULT, NODES)?.shared()?.briefly()?;
+            let registry = choice.connect().await?;
             tokio::select! {
                 done = typed_once(&typed, &registry, &common, &leaving) => done,
                 () = leaving.cancelled(), if !typed.tells_when_it_leaves() => Ok(()),

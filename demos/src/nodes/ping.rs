@@ -53,7 +53,9 @@ async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
     let found = net.nodes().await?;
     let wanted = wanted(net, args, &found).await?;
     if wanted.is_empty() {
-        bail!("no node of {} is on {}", net.project.name(), net.registry);
+        let up = net.registry.command("up").filter(|_| net.registry.is_writable());
+        let advice = up.map(|up| format!("; start some with `{up}`")).unwrap_or_default();
+        bail!("no node of {} is on {}{advice}", net.project.name(), net.registry);
     }
     if args.classic {
         say("Running as client...");
@@ -183,7 +185,7 @@ fn tell_matrix(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>)
         let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
         say(format_args!("  {head:>width$} {}", cells.join(" ")));
     };
-    say("\n  who (row) reaches whom (column): + yes, x no, ? does not know it");
+    say("\n  who (row) reaches whom (column): + yes, x no, ? does not know it, - did not say");
     row("", echoes.keys().map(ToString::to_string).collect());
     for from in echoes.keys() {
         let cell = |to: &Index| match reached.get(from).map(|reach| reach.get(to)) {

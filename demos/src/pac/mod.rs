@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The tree is `/cn/<region>/<tag>/<service>/<id>`.
-const PAC: Sample = Sample { command: "pac", root: "cn", zone_port: 5300 };
+const PAC: Sample = Sample { command: "pac", alone: "pac", root: "cn", zone_port: 5300 };
 
 /// What is suggested to people who have no ghost yet.
 const FIRST: &str = "ghost blinky";

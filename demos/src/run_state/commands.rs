@@ -163,12 +163,15 @@ async fn complete(registry: &Registry, args: &CompleteArgs, ttl: Duration) -> an
             say(format_args!("completed!  {FAINT}{} is now {}{FAINT:#}", args.run, args.next));
         }
         counted => {
-            let missing = find(registry, &args.run)?.missing().await?;
+            let picture = find(registry, &args.run)?.picture().await?;
             let before = if counted == Completed::Already { ", which it had before" } else { "" };
-            say(format_args!(
-                "not completed  {FAINT}{machine} has{before}; missing: {}{FAINT:#}",
-                Few(&missing)
-            ));
+            let left = if picture.status.state == args.current {
+                let missing: Vec<_> = picture.missing().map(str::to_owned).collect();
+                format!("missing: {}", Few(&missing))
+            } else {
+                format!("{} is in {} by now", args.run, picture.status.state)
+            };
+            say(format_args!("not completed  {FAINT}{machine} has{before}; {left}{FAINT:#}"));
         }
     }
     left?;

@@ -34,7 +34,8 @@ use crate::{
 const FIRST: &str = r#"create run-1235 '{"node1": [1,2,4], "node2": [2]}'"#;
 
 /// The tree is `/run-state`.
-const RUN_STATE: Sample = Sample { command: "run-state", root: "run-state", zone_port: 5301 };
+const RUN_STATE: Sample =
+    Sample { command: "run-state", alone: "run-state demo", root: "run-state", zone_port: 5301 };
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let leaving = shutdown::on_signal()?;
@@ -58,7 +59,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             or_leave(leaving, work::run(&registry, &label, common.ttl)).await
         }
         command => {
-            let registry = common.backend.choose("zk", RUN_STATE)?.shared()?.connect().await?;
+            let choice = common.backend.choose("zk", RUN_STATE)?.shared()?.briefly()?;
+            let registry = choice.connect().await?;
             or_leave(leaving, Box::pin(commands::run(&command, &registry, &common))).await
         }
     }

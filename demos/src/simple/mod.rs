@@ -38,7 +38,8 @@ use crate::{
 };
 
 /// The tree is `/simple`.
-const SIMPLE: Sample = Sample { command: "simple demo", root: "simple", zone_port: 5304 };
+const SIMPLE: Sample =
+    Sample { command: "simple demo", alone: "simple demo", root: "simple", zone_port: 5304 };
 
 /// How often who is tethered looks for its supervisor.
 const LOOK: Duration = Duration::from_millis(200);
@@ -95,7 +96,8 @@ async fn serve(args: ServeArgs, registry: &Registry, leaving: CancellationToken)
         Some(addr) => door.on(addr),
         None => door,
     };
-    let door = door.open(listen.port).await?;
+    let door =
+        door.open(listen.port).await.context("LISTEN_PORT: another one, or :0 for a free one, would do")?;
     if let Some(url) = urls.iter().find(|url| door.endpoints.iter().any(|here| is_at(url, here))) {
         anyhow::bail!("{url} is a target, and where this server listens itself; choose another LISTEN_PORT");
     }

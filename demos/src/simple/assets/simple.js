@@ -53,10 +53,13 @@ function showLink() {
 // --------------------------------------------------------------------------- 2 the tree
 
 const MOODS = { RUNNING: "well", ERROR: "bad", DOWN: "bad", STUCK: "bad", FAILED: "bad", STOPPING: "bad" }; // others are busy
+const NOTE = $("note").textContent;
 const servers = new Map(); // path -> {el, state, since, start, more}
 
 function show(top) {
   write($("registry"), top.registry);
+  const standsBy = top.targets.length > 0 && top.targets.every((target) => !target.elected);
+  write($("note"), standsBy ? "Another server looks after these. This one stands by, and takes over when that one is gone." : NOTE);
   const seen = new Set();
   const state = top.status === 200 ? "RUNNING" : top.status === 503 ? "PENDING" : "ERROR";
   const root = draw([], { target: top.label, state, since: top.since, restarts: 0, pid: top.pid, below: top }, seen);

@@ -42,7 +42,7 @@ pub(crate) async fn the_flow_of_the_original_goes_on_to_its_end<R: Registry>() {
     assert!(waiting.ended().await.success());
     patient.says("State changed to: provisioning").await;
     // Too late, and not for the first time: nothing happens.
-    one("node1", "4", &["not completed", "which it had before"]).await;
+    one("node1", "4", &["not completed", "which it had before; run-1235 is in provisioning by now"]).await;
     let walk = on.ok(&["walk", "run-1235"]).await;
     for part in ["run-1235  provisioning  round 2", "0 of 4", "round 1: init to provisioning (node2/2)"] {
         assert!(walk.contains(part), "{part:?} is not in {walk}");
