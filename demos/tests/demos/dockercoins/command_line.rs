@@ -5,7 +5,7 @@ use crate::demo::run;
 #[tokio::test]
 async fn what_is_wrong_is_named_with_what_to_do() {
     for (args, code, parts) in [
-        (&["rng", "--backend", "mem"][..], 2, &["one process", "-- dockercoins`"][..]),
+        (&["rng", "--backend", "mem"][..], 2, &["one process", "-- dockercoins demo`"][..]),
         (&["rng", "--parallel", "0"], 2, &["--parallel", "1.."]),
         (&["worker", "--project", "a/b"], 2, &["--project", "one label"]),
         (&["worker", "--rng-delay", "1s"], 2, &["--rng-delay"]),
