@@ -25,7 +25,7 @@ use super::{
     journal::{Journal, Page},
     net::{by_index, in_time},
     project::{Project, listed},
-    rpc::{self, Answer, NodeRpc, Reach, Report},
+    rpc::{self, Answer, NodeRpc, Reach, Reached, Report},
     wire,
 };
 use crate::{backend::Registry, contact, listen::Door, presence::Presence};
@@ -219,8 +219,10 @@ impl NodeRpc for NodeDesk {
         let patience = patience.min(rpc::PATIENCE);
         let peers: BTreeMap<_, _> = by_index(&self.state.peers.snapshot());
         let others = peers.iter().filter(|(index, _)| **index != self.state.index);
-        let hailed =
-            others.map(async |(index, peer)| (*index, self.state.hail(*index, peer, patience).await));
+        let hailed = others.map(async |(index, peer)| {
+            let outcome = self.state.hail(*index, peer, patience).await;
+            (*index, Reached { incarnation: peer.incarnation(), outcome })
+        });
         join_all(hailed).await.into_iter().collect()
     }
 

@@ -67,7 +67,7 @@ async fn round(net: &Net, args: &PingArgs) -> anyhow::Result<()> {
     });
     let mut echoes: BTreeMap<Index, Echo> = join_all(echoes).await.into_iter().collect();
     let mut reached = if args.classic { BTreeMap::new() } else { reach(net, &echoes).await };
-    let is_lost = |reach: &Reach| reach.values().any(Result::is_err);
+    let is_lost = |reach: &Reach| reach.values().any(|reached| reached.outcome.is_err());
     if echoes.values().any(|echo| echo.outcome.is_err()) || reached.values().any(is_lost) {
         // Who has left in the meantime is not missing.
         let wanted = self::wanted(net, args, &net.nodes().await?).await?;
@@ -131,7 +131,7 @@ async fn ping(
     Ok((code, begin.elapsed()))
 }
 
-/// Whom each of those who have answered can reach.
+/// Whom each of those who have answered can reach. Who knows only an earlier life of a node does not know it yet.
 async fn reach(net: &Net, echoes: &BTreeMap<Index, Echo>) -> BTreeMap<Index, Reach> {
     // It tries the others for as long as the time-out, and that takes its own time.
     let patience = net.timeout * 2;
@@ -139,7 +139,12 @@ async fn reach(net: &Net, echoes: &BTreeMap<Index, Echo>) -> BTreeMap<Index, Rea
     let reached = there.map(async |(index, echo)| {
         let instance = echo.instance.as_ref()?;
         let call = async { Ok(rpc::node(instance).await?.reach(rpc::within(patience), net.timeout).await?) };
-        Some((*index, in_time(patience, call).await.ok()?))
+        let mut reach = in_time(patience, call).await.ok()?;
+        reach.retain(|to, reached| {
+            let known = echoes.get(to).and_then(|echo| echo.instance.as_ref());
+            known.is_none_or(|instance| instance.incarnation() == reached.incarnation)
+        });
+        Some((*index, reach))
     });
     join_all(reached).await.into_iter().flatten().collect()
 }
@@ -192,8 +197,8 @@ fn tell_matrix(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Reach>)
             _ if from == to => "·",
             None => "-",
             Some(None) => "?",
-            Some(Some(Ok(_))) => "+",
-            Some(Some(Err(_))) => "x",
+            Some(Some(reached)) if reached.outcome.is_ok() => "+",
+            Some(Some(_)) => "x",
         };
         row(&from.to_string(), echoes.keys().map(|to| cell(to).to_owned()).collect());
     }
@@ -216,7 +221,7 @@ fn tell_partitions(echoes: &BTreeMap<Index, Echo>, reached: &BTreeMap<Index, Rea
     let mut parted: BTreeMap<Vec<Index>, Vec<Index>> = BTreeMap::new();
     for (from, reach) in reached {
         let answers = |to: &Index| echoes.get(to).is_some_and(|echo| echo.outcome.is_ok());
-        let lost = reach.iter().filter(|(to, outcome)| outcome.is_err() && answers(to));
+        let lost = reach.iter().filter(|(to, reached)| reached.outcome.is_err() && answers(to));
         let lost: Vec<Index> = lost.map(|(to, _)| *to).collect();
         if !lost.is_empty() {
             parted.entry(lost).or_default().push(*from);

@@ -108,8 +108,17 @@ fn is_among(nodes: &BTreeMap<Index, Arc<Instance>>, (index, incarnation): (&Inde
     nodes.get(index).is_some_and(|node| node.incarnation() == *incarnation)
 }
 
-/// Whom a node reaches: how long it took, or why not.
-pub(super) type Reach = BTreeMap<Index, Result<Duration, String>>;
+/// Whom a node reaches, of those it knows.
+pub(super) type Reach = BTreeMap<Index, Reached>;
+
+/// What came of reaching a peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Reached {
+    /// Which life of the peer it knows: that may be over.
+    pub(super) incarnation: u64,
+    /// How long it took, or why it cannot be reached.
+    pub(super) outcome: Result<Duration, String>,
+}
 
 /// How a node is.
 #[derive(Clone, Debug, Serialize, Deserialize)]

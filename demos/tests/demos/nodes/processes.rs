@@ -173,7 +173,8 @@ pub(crate) async fn nodes_outlive_an_outage_of_the_registry<R: Registry>() {
     eventually("the nodes say so", async || up.out().contains(&format!("{name} is not reachable"))).await;
     registry.restart().await;
     net.all_answer(2).await;
-    net.ok(&["scale", "3"]).await;
+    // Whoever runs them has to be registered again as well.
+    eventually("their number can be changed", async || net.run(&["scale", "3"]).await.code == Some(0)).await;
     net.all_answer(3).await;
     assert!(!up.out().contains("died"), "{}", up.out());
 }
