@@ -26,7 +26,9 @@ pub(crate) async fn a_follower_comes_back_to_another_server_and_repeats_nothing<
     let mut state = follow("runs/r/state", "ready");
     let mut parameter = follow("runs/r/nodes/node1/1/p1", "done");
     state.says("Receiving...\nReceived 'init'\n").await;
-    parameter.says("Receiving...").await;
+    // It is connected once it has received something: whoever cannot connect at first is not there to stay.
+    server.does(200, "PUT", "/runs/r/nodes/node1/1/p1", json!({ "value": "first" })).await;
+    parameter.says("Receiving...\nReceived 'first'\n").await;
 
     let row = ["init", "provisioning", "executing", "sending-report", "ready"];
     for (round, step) in row.windows(2).enumerate() {
@@ -44,7 +46,7 @@ pub(crate) async fn a_follower_comes_back_to_another_server_and_repeats_nothing<
     assert!(parameter.ended().await.success());
     let received: Vec<_> = row.iter().map(|state| format!("Received '{state}'")).collect();
     assert_eq!(state.out(), format!("Receiving...\n{}\n", received.join("\n")));
-    assert_eq!(parameter.out().matches("Received").count(), 4, "{}", parameter.out());
+    assert_eq!(parameter.out().matches("Received").count(), 5, "{}", parameter.out());
 }
 
 #[tokio::test]
