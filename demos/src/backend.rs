@@ -337,6 +337,15 @@ mod tests {
         assert!(error.contains("only be read") && error.contains("dns+zone"), "{error}");
     }
 
+    #[test]
+    fn a_command_that_is_soon_over_serves_no_zone_unless_it_is_told_to() {
+        let briefly = |text: &str| choose(text).unwrap().briefly().unwrap().locator.to_string();
+        assert_eq!(briefly("dns"), "dns+zone://127.0.0.1:5300/cn.internal");
+        for other in ["zk://127.0.0.1:2181/cn", "dns+zone://127.0.0.1:1/z?serve=true"] {
+            assert_eq!(briefly(other), other);
+        }
+    }
+
     #[tokio::test]
     async fn what_can_only_be_read_is_enough_to_find_services() {
         let docker = BackendArgs { backend: Some("dns://127.0.0.1?records=a&port=80".into()) };

@@ -18,11 +18,7 @@ async fn a_registry_of_the_sample_itself_will_do() {
     let mut registry = Demo::spawn(["registry", "--listen", &listen, "--backend", &locator]);
     registry.says("coins.internal at").await;
     let project = Project::at(locator, "dockercoins");
-    let _parts = [
-        project.serve("rng", &[]).await,
-        project.serve("hasher", &[]).await,
-        project.serve("store", &[]).await,
-    ];
+    let _parts = project.serve_all().await;
     let page = project.page().await;
     let _worker = project.start("worker", &[]);
     page.until_more(5).await;

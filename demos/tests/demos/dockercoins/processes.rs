@@ -161,11 +161,7 @@ pub(crate) async fn a_worker_leaves_no_unit_open_when_it_is_asked_to_leave<R: Re
 pub(crate) async fn work_goes_on_while_the_registry_is_away<R: Registry>() {
     let Some(registry) = R::start_or_skip().await else { return };
     let project = Project::on(&registry, "dockercoins");
-    let _parts = [
-        project.serve("rng", &[]).await,
-        project.serve("hasher", &[]).await,
-        project.serve("store", &[]).await,
-    ];
+    let _parts = project.serve_all().await;
     let page = project.page().await;
     let _worker = project.start("worker", &[]);
     page.until_more(3).await;
@@ -272,11 +268,7 @@ pub(crate) async fn a_hasher_that_makes_coins_up_is_not_believed<R: Registry>() 
     ));
     let discovery = connect(&registry).await;
     let _liar = discovery.register(liar.build().unwrap()).await.unwrap();
-    let _parts = [
-        project.serve("rng", &[]).await,
-        project.serve("hasher", &[]).await,
-        project.serve("store", &[]).await,
-    ];
+    let _parts = project.serve_all().await;
     let page = project.page().await;
     let _worker = project.start("worker", &[]);
     page.until_more(10).await;

@@ -25,6 +25,11 @@ impl Project {
         Demo::start(self.args(part, &[&["--port", "0"], more].concat())).await
     }
 
+    /// Starts all that a worker needs.
+    pub(crate) async fn serve_all(&self) -> [Demo; 3] {
+        [self.serve("rng", &[]).await, self.serve("hasher", &[]).await, self.serve("store", &[]).await]
+    }
+
     /// Starts a worker, or what else serves nothing.
     pub(crate) fn start(&self, part: &str, more: &[&str]) -> Demo {
         Demo::spawn(self.args(part, more))

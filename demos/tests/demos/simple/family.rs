@@ -23,6 +23,9 @@ use crate::{
     simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
 };
 
+/// Says that it is ready, and does not end when it is asked to.
+const STUBBORN: [&str; 3] = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"];
+
 /// A server that looks after one leaf.
 async fn pair(args: &[&str]) -> (Config, Server, String, Port) {
     let port = Port::reserve().unwrap();
@@ -132,8 +135,7 @@ async fn targets_come_up_and_end_in_their_order() {
 #[tokio::test]
 async fn who_does_not_end_is_killed() {
     let stubborn = "http://127.0.0.1:1";
-    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    let config = Config::new(&json!({ stubborn: ["sh", "-c", script] }));
+    let config = Config::new(&json!({ stubborn: STUBBORN }));
     let mut server = config.serve(&["--stop-limit", "300ms"]).await;
     let pid = pid(&server.until(stubborn, "PROVISIONING").await);
     server.0.says("1 | ready").await;
@@ -264,6 +266,15 @@ fn behind_a_script(port: &Port) -> (String, TempDir, String) {
     (leaf(port).0, dir, script.to_str().unwrap().to_owned())
 }
 
+/// A server in the middle, and a leaf below it; where each of them is.
+fn three_levels(port: &Port, below: &Port) -> (Config, String, String) {
+    let (leaf_target, leaf_command) = leaf(below);
+    let below = json!({ &leaf_target: leaf_command }).to_string();
+    let target = leaf(port).0;
+    let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
+    (config, target, leaf_target)
+}
+
 /// The only child of a process.
 fn child(pid: i64) -> i64 {
     // Each thread has those that it has started.
@@ -310,10 +321,7 @@ async fn orphans_are_adopted_whatever_they_call_themselves() {
 #[tokio::test]
 async fn the_targets_of_a_dead_server_end_with_the_tree() {
     let [port, below] = [Port::reserve().unwrap(), Port::reserve().unwrap()];
-    let (leaf_target, leaf_command) = leaf(&below);
-    let below = json!({ &leaf_target: leaf_command }).to_string();
-    let target = leaf(&port).0;
-    let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
+    let (config, target, _leaf) = three_levels(&port, &below);
     // It takes a while until there is another one.
     let server = config.serve_at(&["--start-delay", "2s"], &[]).await;
     let middle = pid(&server.until(&target, "RUNNING").await);
@@ -351,8 +359,7 @@ async fn the_terminal_may_go() {
 #[tokio::test]
 async fn who_is_about_to_end_says_so() {
     let stubborn = "http://127.0.0.1:1";
-    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    let config = Config::new(&json!({ stubborn: ["sh", "-c", script] }));
+    let config = Config::new(&json!({ stubborn: STUBBORN }));
     let mut server = config.serve(&["--stop-limit", "5s"]).await;
     let pid = pid(&server.until(stubborn, "PROVISIONING").await);
     server.0.says("1 | ready").await;
@@ -367,9 +374,7 @@ async fn who_is_about_to_end_says_so() {
 #[tokio::test]
 async fn the_time_to_end_is_shared() {
     let [first, second] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
-    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    let command = ["sh", "-c", script];
-    let config = Config::new(&json!({ first: command, second: { "command": command, "after": [first] } }));
+    let config = Config::new(&json!({ first: STUBBORN, second: { "command": STUBBORN, "after": [first] } }));
     let mut server = config.serve(&["--stop-limit", "600ms"]).await;
     server.until(first, "PROVISIONING").await;
     server.0.says("1 | ready").await;
@@ -381,10 +386,7 @@ async fn the_time_to_end_is_shared() {
 #[tokio::test]
 async fn who_hangs_hides_nobody_else() {
     let [port, below] = [Port::reserve().unwrap(), Port::reserve().unwrap()];
-    let (leaf_target, leaf_command) = leaf(&below);
-    let below = json!({ &leaf_target: leaf_command }).to_string();
-    let target = leaf(&port).0;
-    let config = Config::new(&json!({ &target: [SIMPLE, &below, &format!(":{}", port.number())] }));
+    let (config, target, leaf_target) = three_levels(&port, &below);
     let server = config.serve(&[]).await;
     let middle = pid(&server.until(&target, "RUNNING").await);
     let hangs = child(middle);
@@ -434,8 +436,7 @@ async fn who_leaves_by_name_is_left_in_peace() {
     let port = Port::reserve().unwrap();
     let locator = format!("dns+zone://{}/simple.internal?serve=true", port.address());
     let stubborn = "http://127.0.0.1:1";
-    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
-    let below = json!({ stubborn: ["sh", "-c", script] }).to_string();
+    let below = json!({ stubborn: STUBBORN }).to_string();
     let config = Config::new(&json!({ "t/mid": [SIMPLE, &below, ":0"] }));
     let mut server = config.serve(&["--backend", &locator, "--stop-limit", "3s"]).await;
     let middle = pid(&server.until("t/mid", "PENDING").await);
