@@ -60,7 +60,7 @@ mod linux {
 
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
-        process::{PidfdFlags, getpgid, getsid, pidfd_open, pidfd_send_signal},
+        process::{PidfdFlags, pidfd_open, pidfd_send_signal},
     };
 
     use super::{Environment, Output, OwnedFd, Pid, Relative, SUPERVISOR, Signal, io};
@@ -85,8 +85,8 @@ mod linux {
 
     /// Whether a supervisor has started it: that gives it a group of its own, but no session.
     pub(super) fn is_first(pid: Pid) -> bool {
-        getpgid(Some(pid)).is_ok_and(|group| group == pid)
-            && getsid(Some(pid)).is_ok_and(|session| session != pid)
+        let ours = pid.as_raw_nonzero().get();
+        Stat::of(pid).is_some_and(|stat| stat.group == ours && stat.session != ours)
     }
 
     fn environment(pid: Pid) -> Option<Vec<String>> {
@@ -122,12 +122,30 @@ mod linux {
 
     /// When a process that lives has begun, in ticks since the machine has.
     pub(super) fn begin(pid: Pid) -> Option<u64> {
-        let stat = fs::read_to_string(of(pid, "stat")).ok()?;
-        // Behind the name, which may have anything in it, the state comes first.
-        let (_, behind) = stat.rsplit_once(')')?;
-        let mut fields = behind.split_whitespace();
-        let is_dead = matches!(fields.next()?, "Z" | "X");
-        (!is_dead).then(|| fields.nth(18)?.parse().ok())?
+        Stat::of(pid).map(|stat| stat.begin)
+    }
+
+    /// What the kernel says of a process that lives (proc(5)).
+    ///
+    /// Of a leader outside of our namespace, as in a container that was entered, the number is 0. No [`Pid`] is that, and
+    /// what asks for one by a call (`getsid`) panics.
+    struct Stat {
+        group: i32,
+        session: i32,
+        begin: u64,
+    }
+
+    impl Stat {
+        fn of(pid: Pid) -> Option<Self> {
+            let text = fs::read_to_string(of(pid, "stat")).ok()?;
+            // Behind the name, which may have anything in it.
+            let (_, behind) = text.rsplit_once(')')?;
+            let fields: Vec<_> = behind.split_whitespace().collect();
+            let [state, _parent, group, session, ..] = fields[..] else { return None };
+            let is_dead = matches!(state, "Z" | "X");
+            let begin = fields.get(19)?.parse().ok()?;
+            (!is_dead).then_some(Self { group: group.parse().ok()?, session: session.parse().ok()?, begin })
+        }
     }
 
     pub(in crate::simple) fn is_gone(handle: &OwnedFd) -> bool {
