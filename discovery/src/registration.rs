@@ -118,7 +118,7 @@ impl<'a> IntoFuture for Register<'a> {
         Box::pin(async move {
             let (ack, done) = oneshot::channel();
             let registration = self.attach(Some(ack))?;
-            done.await.unwrap_or_else(|_| Err(gone())).map_err(|error| error.during("register"))?;
+            registration.answer(done).await.map_err(|error| error.during("register"))?;
             Ok(registration)
         })
     }
@@ -266,7 +266,12 @@ impl Registration {
     ) -> Result<Revision> {
         let (ack, done) = oneshot::channel();
         self.keeper.as_ref().ok_or_else(gone)?.send(command(ack));
-        done.await.unwrap_or_else(|_| Err(gone()))
+        self.answer(done).await
+    }
+
+    async fn answer(&self, done: oneshot::Receiver<Result<Revision>>) -> Result<Revision> {
+        let keeper = self.keeper.as_ref().ok_or_else(gone)?;
+        keeper.answer(done).await.unwrap_or_else(|| Err(gone()))
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
 /// first. Longer than they pause between attempts.
 const HOLD: Duration = Duration::from_secs(15);
 
-/// How long the sockets may take to say goodbye.
+/// How long our departure may take to be seen, and then the sockets to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Frames from browsers are ignored; there is no use in receiving large ones.
@@ -99,7 +99,13 @@ impl Server {
                 () = presence.follow() => {}
                 () = leaving.cancelled() => {}
             }
+            let key = presence.key().clone();
             presence.leave(stay.drain).await;
+            // Once it is seen that we have left, so are all who left before. In an outage nothing is seen.
+            let mut view = watched.view.clone();
+            let seen =
+                view.wait_for(|snapshot, freshness| !freshness.is_live() || snapshot.get(&key).is_none());
+            let _ = time::timeout(GOODBYE, seen).await;
             closing.cancel();
             watched.sockets.close();
             let _ = time::timeout(GOODBYE, watched.sockets.wait()).await;
@@ -198,7 +204,12 @@ impl Follower {
         if !std::mem::take(&mut self.fresh) {
             self.view.changed().await.ok()?;
         }
-        Some(self.fold.look(&self.view))
+        Some(self.look())
+    }
+
+    /// What there is to tell now, if anything.
+    pub(super) fn look(&mut self) -> Vec<Message> {
+        self.fold.look(&self.view)
     }
 }
 

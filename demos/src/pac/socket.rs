@@ -20,29 +20,25 @@ const GONE: Duration = Duration::from_secs(35);
 
 /// Tells the page what there is and what happens, until it goes or we do.
 pub(super) async fn serve(mut socket: WebSocket, watched: &Watched) {
-    let told = tokio::select! {
-        told = tell(&mut socket, watched) => told,
-        () = watched.closing().cancelled() => {
-            let farewell = CloseFrame { code: close_code::AWAY, reason: "the server is going".into() };
-            let _ = time::timeout(Duration::from_secs(1), socket.send(Frame::Close(Some(farewell)))).await;
-            Ok(())
-        }
-    };
+    let told = tell(&mut socket, watched).await;
     if let Err(error) = told {
         tracing::debug!(%error, "a page's socket broke");
+    } else if watched.closing().is_cancelled() {
+        let farewell = CloseFrame { code: close_code::AWAY, reason: "the server is going".into() };
+        let _ = time::timeout(Duration::from_secs(1), socket.send(Frame::Close(Some(farewell)))).await;
     }
 }
 
 async fn tell(socket: &mut WebSocket, watched: &Watched) -> Result<(), axum::Error> {
-    time::timeout(GONE, send(socket, vec![text(&watched.hello())])).await.map_err(axum::Error::new)??;
+    send(socket, [text(&watched.hello())]).await?;
     let mut follower = watched.follow();
     let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     loop {
-        let frames = tokio::select! {
+        tokio::select! {
             messages = follower.next() => match messages {
-                Some(messages) => messages.iter().map(text).collect(),
+                Some(messages) => send(socket, messages.iter().map(text)).await?,
                 // The server ends for the same reason, and says it.
                 None => return Ok(()),
             },
@@ -51,19 +47,17 @@ async fn tell(socket: &mut WebSocket, watched: &Watched) -> Result<(), axum::Err
                     return Ok(());
                 }
                 let time = epoch_millis(SystemTime::now());
-                vec![text(&Message::Heartbeat { time }), Ok(Frame::Ping(Bytes::new()))]
+                send(socket, [text(&Message::Heartbeat { time }), Ok(Frame::Ping(Bytes::new()))]).await?;
             }
             frame = socket.recv() => match frame {
                 // Pings are answered by the socket itself; whatever else a page says is not for us.
-                Some(Ok(frame)) if !matches!(frame, Frame::Close(_)) => {
-                    heard = Instant::now();
-                    continue;
-                }
+                Some(Ok(frame)) if !matches!(frame, Frame::Close(_)) => heard = Instant::now(),
                 Some(Err(error)) => return Err(error),
                 _ => return Ok(()),
             },
-        };
-        time::timeout(GONE, send(socket, frames)).await.map_err(axum::Error::new)??;
+            // With what it has not been told yet.
+            () = watched.closing().cancelled() => return send(socket, follower.look().iter().map(text)).await,
+        }
     }
 }
 
@@ -72,9 +66,15 @@ fn text(message: &Message) -> Result<Frame, axum::Error> {
 }
 
 /// All at once: one flush, not one for each.
-async fn send(socket: &mut WebSocket, frames: Vec<Result<Frame, axum::Error>>) -> Result<(), axum::Error> {
-    for frame in frames {
-        socket.feed(frame?).await?;
-    }
-    socket.flush().await
+async fn send(
+    socket: &mut WebSocket,
+    frames: impl IntoIterator<Item = Result<Frame, axum::Error>>,
+) -> Result<(), axum::Error> {
+    let sent = async {
+        for frame in frames {
+            socket.feed(frame?).await?;
+        }
+        socket.flush().await
+    };
+    time::timeout(GONE, sent).await.map_err(axum::Error::new)?
 }

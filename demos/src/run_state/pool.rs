@@ -166,6 +166,11 @@ impl Pool {
         }
     }
 
+    /// Counts a dead worker out; says whether it had died by itself.
+    pub(super) fn bury(&mut self, worker: usize) -> bool {
+        self.workers.get_mut(worker).and_then(Option::take).is_some()
+    }
+
     /// What is heard next. Cancel safe.
     pub(super) async fn next(&mut self) -> Event {
         match self.events.recv().await {

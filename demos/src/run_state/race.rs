@@ -229,6 +229,10 @@ impl Race {
                 // Of an earlier round.
                 Event::Reply(_) => {}
                 Event::Died(worker) => {
+                    if self.pool.bury(worker) {
+                        tracing::warn!("worker {worker} has ended by itself");
+                        self.tally.errors += 1;
+                    }
                     for (task, (whose, fate)) in fates.iter_mut().filter(|(_, (whose, _))| *whose == worker) {
                         match fate {
                             Fate::Done => {}

@@ -124,10 +124,23 @@ impl Desk {
         let (done, is_done) = oneshot::channel();
         let order = Order { errand, accepted: accept, done };
         self.errands.send(order).await.map_err(|_| gone())?;
-        if is_accepted.await.is_ok() {
+        if self.answer(is_accepted).await.is_some() {
             accepted();
         }
-        is_done.await.unwrap_or_else(|_| Err(gone()))
+        self.answer(is_done).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// What the worker answers; `None` if it is gone.
+    ///
+    /// What is sent just as it dies may lie in the channel for as long as somebody can send, and we can: so its death is
+    /// waited for as well.
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+        tokio::select! {
+            // In this order: its last answer counts.
+            biased;
+            answer = answer => answer.ok(),
+            () = self.errands.closed() => None,
+        }
     }
 
     /// What the worker has to say from now on.
@@ -328,5 +341,29 @@ impl Worker {
         tracing::debug!("{}: {text}", self.label);
         // Nobody may be listening.
         let _ = self.words.send(Word { worker: self.label.clone(), text: text.to_string() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery::Outcome;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_a_worker_that_dies_is_told() {
+        let (errands, mut inbox) = mpsc::channel(HANDS);
+        let desk = Desk { errands, words: broadcast::Sender::new(WORDS) };
+        let machine: Machine = Machine::new("node", 1).unwrap();
+        let errand = Errand::new("run", &machine, "init", "provisioning");
+        let asking = tokio::spawn(async move { desk.complete(errand).await });
+        while inbox.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // As an errand that comes while the worker drops its inbox: there, but never to be read.
+        inbox.close();
+        let told = time::timeout(Duration::from_secs(1), asking).await.unwrap().unwrap();
+        let error = told.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Outcome::Unknown));
     }
 }

@@ -203,7 +203,9 @@ impl Done {
 }
 
 fn command(args: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_demos"));
+    // Whoever runs the tests may ignore that signal, as under nohup, and the demos heed that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demos")]);
     command.args(args).env_remove("RUST_LOG").env_remove("DISCOVERY_BACKEND").env("NO_COLOR", "1");
     command
 }

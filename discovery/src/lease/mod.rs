@@ -112,8 +112,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn send(&self, command: Command) {
-        // A task that is gone went with its runtime; whoever waits for an answer sees the channel closed.
+        // A task that is gone went with its runtime, as whoever waits for an answer will see.
         let _ = self.commands.send(command);
+    }
+
+    /// What it answers to a command that it was sent; `None` if it is gone.
+    pub(crate) async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+        self::answer(&self.commands, answer).await
     }
 
     fn assure(&self) -> oneshot::Receiver<Instant> {
@@ -125,6 +130,19 @@ impl Keeper {
     /// Whether it takes one more; a task that went with its runtime takes none.
     fn has_room(&self, room: usize) -> bool {
         !self.commands.is_closed() && self.load.load(Ordering::Relaxed) < room
+    }
+}
+
+/// What a task answers to an order that it was sent; `None` if it is gone.
+///
+/// What is sent just as the task ends may lie in the channel for as long as somebody can send, and whoever waits for the
+/// answer can: so the end of the task is waited for as well.
+async fn answer<O, T>(orders: &mpsc::UnboundedSender<O>, answer: oneshot::Receiver<T>) -> Option<T> {
+    tokio::select! {
+        // In this order: its last answer counts.
+        biased;
+        answer = answer => answer.ok(),
+        () = orders.closed() => None,
     }
 }
 
@@ -155,4 +173,29 @@ pub(crate) struct Order {
     pub(crate) status: watch::Sender<RegistrationStatus>,
     /// Whoever waits for the first write; a refusal then ends the registration instead of being retried.
     pub(crate) ack: Option<Ack>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_a_task_that_ends_is_not_left_waiting() {
+        let (orders, mut inbox) = mpsc::unbounded_channel();
+        let (ack, done) = oneshot::channel::<()>();
+        orders.send(ack).unwrap();
+        // As an order that comes while the task drops its inbox: there, but never to be read.
+        inbox.close();
+        let told = time::timeout(Duration::from_secs(1), answer(&orders, done)).await;
+        assert_eq!(told, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_of_a_task_counts() {
+        let (orders, inbox) = mpsc::unbounded_channel::<()>();
+        let (ack, done) = oneshot::channel();
+        ack.send(7).unwrap();
+        drop(inbox);
+        assert_eq!(answer(&orders, done).await, Some(7));
+    }
 }

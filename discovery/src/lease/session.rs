@@ -188,7 +188,7 @@ impl Session {
     async fn ask(&self, order: impl FnOnce(oneshot::Sender<Result<()>>) -> Order) -> Result<()> {
         let (ack, done) = oneshot::channel();
         self.tell(order(ack));
-        done.await.unwrap_or_else(|_| Err(self.why_ended()))
+        super::answer(&self.orders, done).await.unwrap_or_else(|| Err(self.why_ended()))
     }
 
     /// Why there is no session any more.

@@ -499,7 +499,8 @@ async fn what_an_orphan_has_printed_is_freed_by_whoever_adopts_it() {
 #[tokio::test]
 async fn who_has_nobody_to_talk_to_ends_all_the_same() {
     for kind in [Signal::HUP, Signal::TERM] {
-        let mut server = Command::new(env!("CARGO_BIN_EXE_demos"))
+        let mut server = Command::new("env")
+            .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demos")])
             .args(["simple", "-", ":0", "--start-delay", "1h"])
             .stderr(Stdio::piped())
             .stdout(Stdio::piped())
