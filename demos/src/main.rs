@@ -5,6 +5,7 @@ mod check;
 mod console;
 mod contact;
 mod dockercoins;
+mod init;
 mod listen;
 mod nodes;
 mod pac;
@@ -49,8 +50,13 @@ enum Demo {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     console::init();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    // The others have no children.
+    let ended = match &cli.demo {
+        Demo::Simple(_) if init::is_needed() => init::run(),
+        _ => run(cli).map(|()| ExitCode::SUCCESS),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => match error.downcast::<clap::Error>() {
             // A flag that could only be judged together with others: the same words and exit code as for any flag.
             Ok(usage) => usage.exit(),

@@ -9,15 +9,17 @@ use tokio_util::sync::CancellationToken;
 /// A token that Ctrl-C, SIGTERM or the end of the terminal (SIGHUP) cancels. A second signal ends the process at once,
 /// with the exit code of a shell for an interrupted program.
 pub(crate) fn on_signal() -> io::Result<CancellationToken> {
-    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-    if !is_ignored(SignalKind::hangup()) {
-        kinds.push(SignalKind::hangup());
-    }
-    let signals = kinds.into_iter().map(signal).collect::<io::Result<_>>()?;
+    let signals = kinds().map(signal).collect::<io::Result<_>>()?;
     let token = CancellationToken::new();
     // Lives as long as the process: there is nobody to stop it, and nothing that it could outlive.
     tokio::spawn(listen(signals, token.clone()));
     Ok(token)
+}
+
+/// What asks us to leave.
+pub(crate) fn kinds() -> impl Iterator<Item = SignalKind> {
+    let hangup = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind));
+    [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup)
 }
 
 async fn listen(mut signals: Vec<Signal>, token: CancellationToken) {

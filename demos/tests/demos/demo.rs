@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::AsyncWriteExt,
@@ -55,11 +55,24 @@ impl Demo {
         Self::spawn_with(&[], args)
     }
 
+    /// The same as process 1, as in a container. That one is a child of the process whose [`id`](Self::id) this has.
+    pub(crate) fn spawn_as_process_1<A: AsRef<str>>(args: impl IntoIterator<Item = A>) -> Self {
+        // Who is not root must become it.
+        let user: &[_] = if geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+        let by = [&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"], user].concat();
+        Self::spawn_by(&by, &[], args)
+    }
+
     fn spawn_with<A: AsRef<str>>(env: &[(&str, &str)], args: impl IntoIterator<Item = A>) -> Self {
+        Self::spawn_by(&[], env, args)
+    }
+
+    /// Has another program start it, if there is one.
+    fn spawn_by<A: AsRef<str>>(by: &[&str], env: &[(&str, &str)], args: impl IntoIterator<Item = A>) -> Self {
         let args: Vec<String> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let dir = tempfile::Builder::new().prefix("discovery-demo-").tempdir().unwrap();
         let file = |name| File::create(dir.path().join(name)).unwrap();
-        let mut child = command(&args)
+        let mut child = command(by, &args)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(file("out"))
@@ -167,7 +180,10 @@ impl Drop for Demo {
 /// Runs the binary with these arguments to its end.
 pub(crate) async fn run(args: &[&str]) -> Output {
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    timeout(DEADLINE, command(&args).kill_on_drop(true).output()).await.expect("it ends by itself").unwrap()
+    timeout(DEADLINE, command(&[], &args).kill_on_drop(true).output())
+        .await
+        .expect("it ends by itself")
+        .unwrap()
 }
 
 /// What came of a command.
@@ -202,11 +218,13 @@ impl Done {
     }
 }
 
-fn command(args: &[String]) -> Command {
+fn command(by: &[&str], args: &[String]) -> Command {
     // Whoever runs the tests may ignore that signal, as under nohup, and the demos heed that.
-    let mut command = Command::new("env");
-    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demos")]);
-    command.args(args).env_remove("RUST_LOG").env_remove("DISCOVERY_BACKEND").env("NO_COLOR", "1");
+    let ours = ["env", "--default-signal=HUP", env!("CARGO_BIN_EXE_demos")];
+    let mut words = by.iter().chain(&ours);
+    let mut command = Command::new(words.next().expect("there is a program"));
+    command.args(words).args(args);
+    command.env_remove("RUST_LOG").env_remove("DISCOVERY_BACKEND").env("NO_COLOR", "1");
     command
 }
 

@@ -150,7 +150,7 @@ impl Dig {
         if let Some(key) = &self.key {
             dig.args(["-y", &key.argument()]);
         }
-        dig.args(["+tries=1", "+time=2", "+noall", "+comments", "+answer", "+authority"]);
+        dig.args(["+tries=1", "+time=10", "+noall", "+comments", "+answer", "+authority"]);
         dig.args(&self.options).args(["-t", kind, "-q", name]);
         client::run("dig", dig, super::printed).await
     }

@@ -20,7 +20,7 @@ use crate::{
     DEADLINE,
     demo::{Demo, run},
     eventually,
-    simple::server::{Config, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
+    simple::server::{Config, FAST, SIMPLE, Server, leaf, lives, pid, signal, until_gone},
 };
 
 /// Says that it is ready, and does not end when it is asked to.
@@ -277,10 +277,17 @@ fn three_levels(port: &Port, below: &Port) -> (Config, String, String) {
 
 /// The only child of a process.
 fn child(pid: i64) -> i64 {
+    let all = children(pid);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0]
+}
+
+/// The children of a process, and those that have ended and were not reaped.
+fn children(pid: i64) -> Vec<i64> {
     // Each thread has those that it has started.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
-    children.collect::<String>().trim().parse().unwrap()
+    children.collect::<String>().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -513,4 +520,22 @@ async fn who_has_nobody_to_talk_to_ends_all_the_same() {
         let ended = timeout(DEADLINE, server.wait()).await.expect("it ends").unwrap();
         assert!(ended.success(), "{kind:?}: {ended}");
     }
+}
+
+/// As in a container, where whoever loses their parent becomes a child of process 1.
+#[tokio::test]
+async fn process_1_reaps_strays_and_passes_on_what_it_is_told() {
+    // Each is forsaken by its parent, and ends a little later.
+    let script = "for n in $(seq 20); do (sleep 0.3 &); done; echo forsaken; exec sleep 7777";
+    let config = Config::new(&json!({ "http://127.0.0.1:1": ["sh", "-c", script] }));
+    let path = config.path();
+    let mut server = Demo::spawn_as_process_1([&["simple", &path, ":0"], &FAST[..]].concat());
+    server.says("1 | forsaken").await;
+    let first = child(server.id().unwrap().into());
+    eventually("none is left but the server itself", async || children(first).len() == 1).await;
+    let [server_itself] = children(first)[..] else { panic!("it has just been alone") };
+    let target = child(server_itself);
+    signal(first, Signal::TERM);
+    assert!(server.ended().await.success(), "{}", server.log());
+    assert!(server.log().contains("leaving in order") && !lives(target), "{}", server.log());
 }
