@@ -5,6 +5,11 @@
 //! missed is told; unless that is compacted, or the cluster has another [history](crate::connection): then the range is
 //! read again.
 //!
+//! Where something may have happened since, the server is asked for one revision more than is wanted: servers before 3.4.33
+//! and 3.5.15 forget a deletion that is compacted at its own revision (etcd-io/etcd#18089), and later ones still may at
+//! that moment (etcd-io/etcd#19179); a watch that begins there misses it and is not told. One that begins a revision
+//! earlier is told that this is compacted.
+//!
 //! Each watch is a stream of its own on the connection. One that hears nothing asks for a sign of life. What it is
 //! answered says that the server serves the stream, and nothing else: before 3.4.25 and 3.5.8 the answer could overtake
 //! events that were still to come (etcd-io/etcd#15220), so its revision is not believed. Newer servers do not answer a
@@ -55,8 +60,10 @@ struct Watch {
     connection: Arc<Connection>,
     store: Store,
     range: Range,
-    /// The revision that it begins at, which may be still to come.
+    /// The revision that the server tells from, which may be still to come.
     start: i64,
+    /// The revision that it continues behind; what is told of it is known.
+    after: i64,
     /// The revision up to which everything was reported.
     reported: i64,
     /// When the server last gave a sign of life.
@@ -81,27 +88,34 @@ impl Watch {
         let era = store.cluster.connection(deadline).await?.era();
         let after = after.and_then(|after| i64::try_from(after.0).ok());
         if let Some(after) = after.filter(|after| store.cluster.history().is_trusted(*after))
-            && let (mut watch, now) = Self::start(&store, &range, after, era, deadline).await?
+            && let (mut watch, now) = Self::start(&store, &range, after, after, era, deadline).await?
             && after <= now
             && let Some(missed) = watch.catch_up(now).await?
         {
             return Ok((missed, Box::new(watch)));
         }
         let scan = store.read_all(&range, deadline).await?;
-        let (watch, _) = Self::start(&store, &range, scan.revision.0.cast_signed(), era, deadline).await?;
+        let read = scan.revision.0.cast_signed();
+        let (mut watch, now) =
+            Self::start(&store, &range, read, read.saturating_add(1), era, deadline).await?;
+        if now > read {
+            // Only then: such a watch has to catch up, which may take the server a tenth of a second.
+            (watch, _) = Self::start(&store, &range, read, read, era, deadline).await?;
+        }
         Ok((KvUpdate::Reset(scan), Box::new(watch)))
     }
 
-    /// Has the server watch the range from behind a revision of an era on. Returns also the revision that the server is at.
+    /// Has the server watch the range from `start` on, to continue behind `after`, a revision of an era. Returns also the
+    /// revision that the server is at.
     async fn start(
         store: &Store,
         range: &Range,
         after: i64,
+        start: i64,
         era: u64,
         deadline: Instant,
     ) -> Result<(Self, i64)> {
         let (from, end) = store.cluster.layout().bounds(range);
-        let start = after.saturating_add(1);
         let options = WatchOptions::new()
             .with_range(end)
             .with_start_revision(start)
@@ -132,6 +146,7 @@ impl Watch {
             store: store.clone(),
             range: range.clone(),
             start,
+            after,
             reported: after,
             heard: Instant::now(),
         };
@@ -238,7 +253,7 @@ impl Watch {
     }
 
     fn change(&self, event: &etcd_client::Event) -> Option<KvChange> {
-        let found = event.kv()?;
+        let found = event.kv().filter(|found| found.mod_revision() > self.after)?;
         let key = self.store.cluster.layout().key(found.key()).filter(|key| self.range.contains(key))?;
         match event.event_type() {
             // What has no value is no entry any more.

@@ -115,6 +115,20 @@ async fn what_was_compacted_during_an_outage_is_read_again() {
     cleared(stage, &[server]).await;
 }
 
+/// Servers before 3.4.33 and 3.5.15 forget a deletion that is compacted at its own revision, and do not say so.
+#[tokio::test]
+async fn a_deletion_that_is_compacted_at_once_is_not_missed() {
+    let Some((server, proxy, mut stage)) = stage::behind_a_line(STEADY).await else { return };
+    proxy.refuse().await;
+    noticed(stage.owner()).await;
+    let left = stage.witness_mut().release(3);
+    soon("to be deregistered", left.deregister()).await.unwrap();
+    compact(&server).await;
+    proxy.pass().await;
+    stage.recovered([1, 0]).await;
+    cleared(stage, &[server]).await;
+}
+
 /// What is withdrawn while it is on its way may arrive after its removal.
 #[tokio::test]
 async fn what_was_withdrawn_on_its_way_stays_away() {
