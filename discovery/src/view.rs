@@ -335,7 +335,16 @@ impl Follower {
                     None => std::future::pending().await,
                 }
             };
+            let verdict = self.expiry();
+            let expire = async {
+                match verdict {
+                    Some(deadline) => time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                // Nothing has changed but the verdict, which whoever waits for it has to be told.
+                () = expire => self.publish(|_, _| {}),
                 event = watch.next() => match event {
                     Some(Ok(event)) => self.take(&event, &watch),
                     Some(Err(error)) => return self.publish(|_, freshness| freshness.turn(false, Some(error))),
@@ -344,6 +353,16 @@ impl Follower {
                 () = release => self.release_held(),
             }
         }
+    }
+
+    /// When the verdict becomes [`Expired`](FreshnessState::Expired), if that is still to come.
+    fn expiry(&self) -> Option<Instant> {
+        let state = self.state.load();
+        let Freshness { since, stale_bound, .. } = &state.freshness;
+        let is_stale = state.freshness.state() == FreshnessState::Stale;
+        // A timer counts in milliseconds, and the bound itself is not yet beyond it.
+        let beyond = stale_bound.checked_add(Duration::from_millis(1))?;
+        is_stale.then(|| since.checked_add(beyond))?
     }
 
     fn take(&mut self, event: &Event, watch: &Watch) {
@@ -426,6 +445,16 @@ impl Follower {
         change(&mut snapshot, &mut freshness);
         self.state.store(Arc::new(State { snapshot, freshness }));
         self.bell.send_replace(());
+    }
+}
+
+/// Goes with the last view; or with its runtime, and then whoever still has a view must not take it for live.
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if self.state.load().freshness.live {
+            let gone = Error::new(ErrorKind::Closed, "the view is gone with its runtime");
+            self.publish(|_, freshness| freshness.turn(false, Some(gone)));
+        }
     }
 }
 

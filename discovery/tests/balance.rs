@@ -242,6 +242,25 @@ async fn another_life_is_not_ejected_for_what_the_last_one_did() {
     assert_eq!(picked(&balancer, 100), [0, 1, 2].into());
 }
 
+/// The call began in the last life, and its failure is told in the next.
+#[tokio::test(start_paused = true)]
+async fn another_life_is_not_ejected_for_a_call_to_the_last_one() {
+    let discovery = Discovery::new(Mem::new());
+    let mut registrations = registered(&discovery, 1..4).await;
+    let view = discovery.view(service()).await.unwrap();
+    let balancer = Balancer::builder(RoundRobin::new()).ejection(Ejection::new().after(1)).build(&view);
+    balancer.ready().await.unwrap();
+    let pick = balancer.pick().unwrap();
+    let whom = id(&pick);
+    let at = usize::try_from(whom).unwrap() - 1;
+    registrations.remove(at).deregister().await.unwrap();
+    let _next = register(&discovery, instance(whom)).await;
+    settle().await;
+    pick.failed();
+    settle().await;
+    assert_eq!(balancer.ejected(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_stay_where_they_are() {
     let discovery = Discovery::new(Mem::new());

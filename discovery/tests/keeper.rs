@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use discovery::{
-    Backoff, Discovery, ErrorKind, Event, Instance, InstanceId, Owner, Phase, Registration,
-    RegistrationStatus, Revision, Scope, ServiceName, Status, layer::Fault, mem::Mem,
+    Backend, Backoff, Claim, Discovery, Error, ErrorKind, Event, Info, Instance, InstanceId, InstanceKey,
+    Leases, Owner, Phase, Registrar, Registration, RegistrationStatus, Result, Revision, Scope, ServiceName,
+    Snapshot, Status, Updates,
+    kv::Kv,
+    layer::{Fault, Layer},
+    mem::Mem,
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time;
 
 const TTL: Duration = Duration::from_secs(9);
@@ -323,4 +328,126 @@ async fn a_registration_that_is_refused_does_not_hold_up_the_view() {
         time::timeout(Duration::from_secs(10), view.wait_for(|_, freshness| freshness.is_live())).await;
     let snapshot = live.expect("the rest is worth showing").unwrap();
     assert_eq!(snapshot.get(rival.key()).unwrap().incarnation(), rival.instance().incarnation());
+}
+
+/// Refuses what has a weight of 13.
+#[derive(Clone, Debug)]
+struct Superstitious(Option<Arc<dyn Backend>>);
+
+impl Superstitious {
+    fn inner(&self) -> &dyn Backend {
+        self.0.as_deref().unwrap()
+    }
+
+    fn registrar(&self) -> &dyn Registrar {
+        self.inner().registrar().unwrap()
+    }
+}
+
+impl Layer for Superstitious {
+    fn wrap(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        Arc::new(Self(Some(inner)))
+    }
+}
+
+#[async_trait]
+impl Backend for Superstitious {
+    fn info(&self) -> &Info {
+        self.inner().info()
+    }
+
+    async fn fetch(&self, scope: &Scope) -> Result<Snapshot> {
+        self.inner().fetch(scope).await
+    }
+
+    fn watch(&self, scope: &Scope, after: Option<Revision>) -> Updates {
+        self.inner().watch(scope, after)
+    }
+
+    fn registrar(&self) -> Option<&dyn Registrar> {
+        Some(self)
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.inner().leases()
+    }
+
+    fn kv(&self) -> Option<&dyn Kv> {
+        self.inner().kv()
+    }
+}
+
+#[async_trait]
+impl Registrar for Superstitious {
+    async fn put(&self, instance: &Instance, claim: &Claim) -> Result<Revision> {
+        if instance.weight() == 13 {
+            return Err(Error::invalid("13 is no weight"));
+        }
+        self.registrar().put(instance, claim).await
+    }
+
+    async fn remove(&self, key: &InstanceKey, owner: Option<&Owner>) -> Result<bool> {
+        self.registrar().remove(key, owner).await
+    }
+}
+
+fn weighing(weight: u32) -> Instance {
+    instance(1).to_builder().weight(weight).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_is_refused_before_the_first_write_leaves_what_was_to_be_written() {
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(Superstitious(None)).layer(fault.clone());
+    fault.partition();
+    let mut registration = discovery.register(weighing(7)).ttl(TTL).start().unwrap();
+    let (refused, ()) = tokio::join!(registration.update(weighing(13)), async {
+        time::sleep(TTL / 9).await;
+        fault.heal();
+    });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(registration.instance().weight(), 7);
+    let active = registration.wait_for(RegistrationStatus::is_active);
+    time::timeout(10 * TTL, active).await.expect("it is registered all the same");
+    assert_eq!(discovery.lookup(&service()).await.unwrap().iter().next().unwrap().weight(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_hears_that_no_lease_is_granted_any_more() {
+    let (fault, mem) = (Fault::new(), Mem::new());
+    let discovery = Discovery::new(mem.clone()).layer(fault.clone());
+    let registration = register(&discovery, 1).await;
+    fault.fail_next(1, &Error::new(ErrorKind::LeaseLost, "gone"));
+    fault.fail_next(1_000_000, &Error::new(ErrorKind::Denied, "no more leases"));
+    mem.expire_all();
+    time::sleep(TTL).await;
+    let told = time::timeout(10 * TTL, registration.update(weighing(7))).await;
+    assert_eq!(told.expect("it is told").unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(registration.instance().weight(), instance(1).weight(), "the earlier data stands");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_permanent_is_written_though_its_handle_is_gone() {
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(fault.clone());
+    fault.delay(TTL / 9);
+    drop(discovery.register(instance(1)).permanent().start().unwrap());
+    time::sleep(TTL).await;
+    let registration = discovery.register(instance(2)).permanent().await.unwrap();
+    let newer = instance(2).to_builder().weight(7).build().unwrap();
+    assert!(registration.update(newer).now_or_never().is_none());
+    drop(registration);
+    time::sleep(TTL).await;
+    let weights = discovery.lookup(&service()).await.unwrap();
+    let weights: Vec<_> = weights.iter().map(|instance| instance.weight()).collect();
+    assert_eq!(weights, [instance(1).weight(), 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_holds_a_departure_up_for_no_longer_than_the_lease() {
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(fault.clone());
+    let registration = register(&discovery, 1).await;
+    fault.delay(1000 * TTL);
+    time::timeout(3 * TTL, registration.deregister()).await.expect("its lease must have ended").unwrap();
 }

@@ -8,7 +8,7 @@ use std::{future::IntoFuture, time::Duration};
 
 use discovery::{
     Change, Discovery, Error, ErrorKind, FreshnessState, InstanceKey, Revision, ServiceName, Snapshot,
-    Update, View, ViewBuilder,
+    Update, View, ViewBuilder, balance::RoundRobin,
 };
 use support::{Scripted, Upstream, instance, snapshot};
 use tokio::{sync::mpsc::UnboundedReceiver, time};
@@ -99,6 +99,15 @@ async fn a_view_whose_backend_refuses_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_balancer_whose_backend_refuses_says_so() {
+    let (backend, mut upstreams) = Scripted::new();
+    let balancer = Discovery::new(backend).view(cart()).open().balance(RoundRobin::new());
+    upstreams.recv().await.unwrap().fail(Error::new(ErrorKind::Denied, "not for you"));
+    let told = time::timeout(HOLD, balancer.ready()).await.expect("nobody will ever come");
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_guard_a_resync_is_believed() {
     let (mut view, upstream, mut upstreams) = view_of(1..=10, |view| view).await;
     outage(&mut view, upstream, &mut upstreams, [1]).await;
@@ -149,4 +158,13 @@ async fn an_empty_set_passes_unless_distrusted() {
 
 fn wary(view: ViewBuilder<'_>) -> ViewBuilder<'_> {
     view.removal_guard(50, HOLD).distrust_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_view_to_expire_is_told() {
+    let (mut view, upstream, _upstreams) = view_of([1], |view| view.stale_bound(HOLD)).await;
+    upstream.fail(down());
+    let expired = view.wait_for(|_, freshness| freshness.state() == FreshnessState::Expired);
+    time::timeout(2 * HOLD, expired).await.expect("time alone is a reason").unwrap();
+    assert_eq!(view.freshness().since().elapsed(), HOLD + Duration::from_millis(1));
 }

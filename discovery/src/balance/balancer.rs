@@ -119,7 +119,10 @@ impl Balancer {
     /// Cancel safe.
     pub async fn ready(&self) -> Result<()> {
         let mut bell = self.bell.clone();
-        let gone = |_| Error::new(ErrorKind::Closed, "the balancer is gone with its runtime");
+        let gone = |_| {
+            let gone = || Error::new(ErrorKind::Closed, "the balancer is gone with its runtime");
+            self.read(|_, freshness| freshness.cause().cloned()).unwrap_or_else(gone)
+        };
         bell.wait_for(|()| self.shared.state.load().size() > 0).await.map_err(gone)?;
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::{Instance, InstanceKey};
+use crate::Instance;
 
 /// An instance that may be picked, with the calls it has.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ struct Load {
 pub(super) struct Reports {
     /// How many failures in a row are too often.
     pub(super) after: u32,
-    pub(super) to: mpsc::UnboundedSender<InstanceKey>,
+    pub(super) to: mpsc::UnboundedSender<Arc<Instance>>,
 }
 
 /// An instance that was picked. Hold it for as long as the call takes: while you do, it counts as load.
@@ -163,7 +163,7 @@ impl Drop for Pick {
             && !load.reported.swap(true, Ordering::Relaxed)
         {
             // Nobody there to hear it means that the balancer is gone, and its tables with it.
-            let _ = reports.to.send(self.candidate.instance.key().clone());
+            let _ = reports.to.send(self.candidate.instance.clone());
         }
     }
 }

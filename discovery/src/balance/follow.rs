@@ -20,7 +20,7 @@ pub(super) struct Follower {
     view: View,
     filter: Filter,
     reports: Reports,
-    inbox: mpsc::UnboundedReceiver<InstanceKey>,
+    inbox: mpsc::UnboundedReceiver<Arc<Instance>>,
     known: Snapshot,
     candidates: HashMap<InstanceKey, Arc<Candidate>>,
     /// Who should be picked.
@@ -56,7 +56,8 @@ impl Follower {
 
     /// Follows the view for as long as the balancer lives.
     pub(super) async fn run(mut self, shared: Arc<Shared>, bell: watch::Sender<()>) {
-        let mut ended = false;
+        // Until the view has ended: whoever waits for somebody to come is told that nobody will.
+        let mut bell = Some(bell);
         loop {
             let due = self.ejections.due();
             let release = async {
@@ -66,12 +67,16 @@ impl Follower {
                 }
             };
             tokio::select! {
-                changed = self.view.changed(), if !ended => ended = changed.is_err(),
-                Some(key) = self.inbox.recv() => self.eject(&key),
+                changed = self.view.changed(), if bell.is_some() => if changed.is_err() {
+                    bell = None;
+                },
+                Some(failed) = self.inbox.recv() => self.eject(&failed),
                 () = release => self.release(),
             }
             shared.publish(self.catch_up());
-            bell.send_replace(());
+            if let Some(bell) = &bell {
+                bell.send_replace(());
+            }
         }
     }
 
@@ -118,8 +123,11 @@ impl Follower {
         }
     }
 
-    fn eject(&mut self, key: &InstanceKey) {
-        let Some(candidate) = self.candidates.get(key).cloned() else { return };
+    fn eject(&mut self, failed: &Instance) {
+        let key = failed.key();
+        // What an earlier life did wrong is none of this one's.
+        let is_it = |it: &&Arc<Candidate>| it.instance().incarnation() == failed.incarnation();
+        let Some(candidate) = self.candidates.get(key).filter(is_it).cloned() else { return };
         let rank = self.rank(&candidate);
         let term = (rank == Rank::First).then(|| self.ejections.eject(key, self.first.size())).flatten();
         match term {

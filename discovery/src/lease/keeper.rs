@@ -187,8 +187,12 @@ impl Keeper {
             }
             Command::Forget { id } => {
                 self.left_behind = true;
-                self.finish(id, None);
-                return;
+                match self.slots.get_mut(&id) {
+                    // What is to outlive us must be there first.
+                    Some(slot) if self.lease.is_none() => slot.forget(),
+                    _ => return self.finish(id, None),
+                }
+                id
             }
             Command::Assure { ack } => {
                 self.assurances.retain(|(_, ack)| !ack.is_closed());
@@ -205,6 +209,8 @@ impl Keeper {
         let tenure = self.tenure();
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let backend = self.backend.clone();
+        // A backend that hangs keeps nobody for longer than the lease.
+        let limit = self.lease.as_ref().map_or(FAREWELL, |lease| lease.ttl);
         match slot.step(&tenure) {
             Step::Rest => slot.report(&tenure),
             Step::Wait(until) => {
@@ -219,7 +225,7 @@ impl Keeper {
             Step::Write { draft, claim } => self.writes.push(
                 async move {
                     let outcome = match backend.registrar() {
-                        Some(registrar) => unpanicked(registrar.put(&draft.instance, &claim)).await,
+                        Some(registrar) => in_time(limit, registrar.put(&draft.instance, &claim)).await,
                         None => Err(no_facet()),
                     };
                     (id, Reply::Wrote { draft, lease: claim.lease, outcome })
@@ -229,7 +235,9 @@ impl Keeper {
             Step::Remove { instance, owner } => self.writes.push(
                 async move {
                     let outcome = match backend.registrar() {
-                        Some(registrar) => unpanicked(registrar.remove(instance.key(), Some(&owner))).await,
+                        Some(registrar) => {
+                            in_time(limit, registrar.remove(instance.key(), Some(&owner))).await
+                        }
                         None => Err(no_facet()),
                     };
                     (id, Reply::Removed(outcome))
@@ -547,6 +555,15 @@ impl Keeper {
     }
 }
 
+/// Whoever is left is kept no more: it went with its runtime.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        for (_, slot) in self.slots.drain() {
+            slot.abandon();
+        }
+    }
+}
+
 async fn receive(inbox: &mut Option<mpsc::UnboundedReceiver<Command>>) -> Option<Command> {
     match inbox {
         Some(inbox) => inbox.recv().await,
@@ -565,6 +582,11 @@ pub(super) async fn pending_or<T>(call: &mut Option<BoxFuture<'static, T>>) -> T
 pub(super) async fn unpanicked<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the backend panicked; trying again")))
+}
+
+async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")));
+    time::timeout(limit, unpanicked(answer)).await.unwrap_or_else(late)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -152,7 +152,7 @@ impl Session {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.standing.borrow().until().is_some()
+        !self.orders.is_closed() && self.standing.borrow().until().is_some()
     }
 
     /// How it stands, now and in future.
@@ -219,7 +219,7 @@ struct Task {
     /// Who came later, and wants one that is sent from now on.
     waiting: Vec<Ack>,
     /// Entries that are being taken back.
-    removals: FuturesUnordered<BoxFuture<'static, (Result<()>, Option<Ack>)>>,
+    removals: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 impl Task {
@@ -235,13 +235,7 @@ impl Task {
                     // Nobody holds anything any more; what is left to be taken back ends with the lease.
                     None => return self.end().await,
                 },
-                Some((outcome, ack)) = self.removals.next() => match (outcome, ack) {
-                    (outcome, Some(ack)) => drop(ack.send(outcome)),
-                    (Ok(()), None) => {}
-                    (Err(error), None) => {
-                        tracing::warn!(%error, "what is not held any more cannot be taken back; it goes with its lease");
-                    }
-                },
+                Some(()) = self.removals.next() => {}
                 (sent, outcome) = pending_or(&mut self.renewal) => {
                     self.renewal = None;
                     if let Err(lost) = self.renewed(sent, outcome) {
@@ -271,7 +265,9 @@ impl Task {
                 Ok(leases) => time::timeout(limit, unpanicked(leases.renew(lease))).await,
                 Err(error) => Ok(Err(error)),
             };
-            (sent, outcome.unwrap_or_else(|_| Err(unproven())))
+            // Not the end: there is time to ask again.
+            let late = |_| Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")));
+            (sent, outcome.unwrap_or_else(late))
         };
         self.renewal = Some(renewal.boxed());
     }
@@ -303,17 +299,29 @@ impl Task {
         match order {
             Order::Prove(ack) => self.prove(ack),
             Order::Retire { key, ack } => {
-                let removal = remove(self.backend.clone(), key, self.backoff.up_to(self.ttl / 10).start());
-                self.removals.push(removal.map(|outcome| (outcome, ack)).boxed());
+                let removal = self.removal(key);
+                self.removals.push(match ack {
+                    Some(ack) => removal.once().map(|outcome| drop(ack.send(outcome))).boxed(),
+                    None => removal.at_last().boxed(),
+                });
             }
             Order::Undo(key) => {
                 let (ack, proof) = oneshot::channel();
                 self.prove(ack);
-                let removal = remove(self.backend.clone(), key, self.backoff.up_to(self.ttl / 10).start());
-                let undo = async { if let Ok(Ok(())) = proof.await { removal.await } else { Ok(()) } };
-                self.removals.push(undo.map(|outcome| (outcome, None)).boxed());
+                let removal = self.removal(key);
+                let undo = async {
+                    if let Ok(Ok(())) = proof.await {
+                        removal.at_last().await;
+                    }
+                };
+                self.removals.push(undo.boxed());
             }
         }
+    }
+
+    fn removal(&self, key: Key) -> Removal {
+        let attempts = self.backoff.up_to(self.ttl / 10).start();
+        Removal { backend: self.backend.clone(), key, attempts }
     }
 
     fn prove(&mut self, ack: Ack) {
@@ -345,17 +353,40 @@ impl Task {
     }
 }
 
-/// Deletes a key that nobody else writes, however often that takes.
-async fn remove(backend: Arc<dyn Backend>, key: Key, mut attempts: Attempts) -> Result<()> {
-    loop {
-        let outcome = match backend.kv() {
-            Some(kv) => unpanicked(kv.commit(Txn::new().delete(&key))).await,
-            None => Err(no_facet()),
-        };
-        match outcome {
-            Err(error) if error.is_transient() => time::sleep(attempts.next_delay()).await,
-            outcome => return outcome.map(drop),
+/// Deletes a key that nobody else writes.
+struct Removal {
+    backend: Arc<dyn Backend>,
+    key: Key,
+    attempts: Attempts,
+}
+
+impl Removal {
+    /// Unless the backend refuses.
+    async fn once(mut self) -> Result<()> {
+        loop {
+            match self.attempt().await {
+                Err(error) if error.is_transient() => time::sleep(self.attempts.next_delay()).await,
+                outcome => return outcome,
+            }
         }
+    }
+
+    /// Whatever the backend says: others wait for that. The end of the lease, which would do it, may be far off, for more
+    /// may be held under it.
+    async fn at_last(mut self) {
+        let mut is_told = false;
+        while let Err(error) = self.attempt().await {
+            if !error.is_transient() && !is_told {
+                tracing::warn!(%error, "what is not held any more cannot be taken back; trying again and again");
+                is_told = true;
+            }
+            time::sleep(self.attempts.next_delay()).await;
+        }
+    }
+
+    async fn attempt(&self) -> Result<()> {
+        let kv = self.backend.kv().ok_or_else(no_facet)?;
+        unpanicked(kv.commit(Txn::new().delete(&self.key))).await.map(drop)
     }
 }
 

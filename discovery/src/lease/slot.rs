@@ -18,8 +18,10 @@ pub(super) struct Slot {
     status: watch::Sender<RegistrationStatus>,
     /// What is wanted, and how often that was changed.
     wish: Arc<Instance>,
+    /// What was wanted at first, and is again as long as nothing else was taken.
+    first: Arc<Instance>,
     version: u64,
-    withdrawn: bool,
+    fate: Fate,
     /// What the backend has, as far as we know.
     written: Option<Written>,
     /// Whether something of ours may be in the backend, even if no reply said so.
@@ -33,6 +35,17 @@ pub(super) struct Slot {
     trouble: Option<Error>,
     attempts: Attempts,
     not_before: Instant,
+}
+
+/// What is to become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is kept in place.
+    Kept,
+    /// It is left alone once it is in place.
+    Forgotten,
+    /// It is taken back.
+    Withdrawn,
 }
 
 #[derive(Debug)]
@@ -93,9 +106,10 @@ impl Slot {
             owner: order.owner,
             on_conflict: order.on_conflict,
             status: order.status,
-            wish: order.instance,
+            wish: order.instance.clone(),
+            first: order.instance,
             version: 0,
-            withdrawn: false,
+            fate: Fate::Kept,
             written: None,
             attempted: false,
             doubt: None,
@@ -118,10 +132,15 @@ impl Slot {
 
     /// Wants to be gone. There is no way back: a write that is under way is undone when it is over.
     pub(super) fn withdraw(&mut self, ack: Option<Ack>) {
-        self.withdrawn = true;
+        self.fate = Fate::Withdrawn;
         self.farewells.extend(ack);
         self.acks.clear();
         self.not_before = Instant::now();
+    }
+
+    /// Is left alone as soon as it is in place.
+    pub(super) fn forget(&mut self) {
+        self.fate = Fate::Forgotten;
     }
 
     /// Need not wait any longer for its next attempt.
@@ -130,7 +149,7 @@ impl Slot {
     }
 
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.withdrawn
+        self.fate == Fate::Withdrawn
     }
 
     /// Whether a write may arrive later than a removal that is sent now.
@@ -146,7 +165,7 @@ impl Slot {
 
     /// Whether what was written is in place, if the lease is, or nothing more can be done about it.
     pub(super) fn is_settled(&self, tenure: &Tenure) -> bool {
-        self.withdrawn
+        self.is_withdrawn()
             || self.written.as_ref().is_none_or(|written| written.lease == tenure.lease())
             || self.trouble.as_ref().is_some_and(is_refusal)
     }
@@ -156,7 +175,11 @@ impl Slot {
         if self.busy {
             return Step::Rest;
         }
-        if self.withdrawn {
+        let is_refused = self.trouble.as_ref().is_some_and(is_refusal);
+        if self.fate == Fate::Forgotten && (self.is_current(tenure) || is_refused) {
+            return Step::Finish;
+        }
+        if self.is_withdrawn() {
             if !self.attempted {
                 return Step::Finish;
             }
@@ -171,7 +194,7 @@ impl Slot {
         }
         self.busy = true;
         let (instance, owner) = (self.wish.clone(), self.owner.clone());
-        if self.withdrawn {
+        if self.is_withdrawn() {
             return Step::Remove { instance, owner };
         }
         self.attempted = true;
@@ -238,7 +261,14 @@ impl Slot {
 
     /// Takes in that there is no lease to be had; `Err` means that the slot has come to its end.
     pub(super) fn no_lease(&mut self, error: &Error) -> Result<()> {
-        if is_refusal(error) && self.is_on_probation() { Err(error.clone()) } else { Ok(()) }
+        if !is_refusal(error) {
+            return Ok(());
+        }
+        if !self.is_on_probation() && self.acks.is_empty() {
+            return Ok(());
+        }
+        let draft = Draft { instance: self.wish.clone(), version: self.version };
+        self.refused(&draft, error.clone())
     }
 
     /// The last word.
@@ -253,6 +283,11 @@ impl Slot {
             }
         }
         self.publish(phase, refusal);
+    }
+
+    /// There is nobody left to keep it.
+    pub(super) fn abandon(self) {
+        self.publish(Phase::Lost, Some(Error::new(ErrorKind::Closed, "the keeper is gone with its runtime")));
     }
 
     /// Tells the handle how things stand.
@@ -311,6 +346,12 @@ impl Slot {
                 if draft.version == self.version {
                     self.wish = written.draft.instance.clone();
                     written.draft.version = self.version;
+                }
+            }
+            // Nothing was taken before: go back to what was to be registered.
+            None if told => {
+                if draft.version == self.version {
+                    self.wish = self.first.clone();
                 }
             }
             // Nobody asked just now: we were putting back what was lost. Try for ever.

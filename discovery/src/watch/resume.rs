@@ -1,12 +1,12 @@
 //! Opens a backend's watch, again and again.
 
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{self, Instant};
 
 use super::topic::Topic;
@@ -87,7 +87,7 @@ impl Resume {
     /// process leave.
     async fn open(&self, after: Option<Revision>, ended: Instant) -> (Option<Result<Update>>, Updates) {
         let asked = Instant::now();
-        let mut updates = self.backend.watch(&self.scope, after);
+        let mut updates = self.watch(after);
         let first = next(&mut updates).await;
         let is_removal = |change: &Change| matches!(change, Change::Remove(_));
         let too_late = match &first {
@@ -100,11 +100,30 @@ impl Resume {
             && self.keepers.in_place_since(OWN_FIRST).await.is_some_and(|since| since >= too_late)
         {
             drop(updates);
-            updates = self.backend.watch(&self.scope, None);
+            updates = self.watch(None);
             return (next(&mut updates).await, updates);
         }
         (first, updates)
     }
+
+    /// The backend's watch; one that cannot even be asked for fails.
+    fn watch(&self, after: Option<Revision>) -> Updates {
+        let opened = catch_unwind(AssertUnwindSafe(|| self.backend.watch(&self.scope, after)));
+        opened.unwrap_or_else(|_| stream::once(async { Err(panicked()) }).boxed())
+    }
+}
+
+/// Whoever still watches when this goes, with its runtime, must not go on in the belief that nothing happens.
+impl Drop for Resume {
+    fn drop(&mut self) {
+        if let Some(topic) = self.topic.upgrade() {
+            topic.end(Error::new(ErrorKind::Closed, "the watch is gone with its runtime"));
+        }
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Other, "the backend panicked; starting over")
 }
 
 /// The next item. A backend that panics is one that fails: else this task would end, and leave everybody in the belief
@@ -112,5 +131,5 @@ impl Resume {
 async fn next(updates: &mut Updates) -> Option<Result<Update>> {
     // What has panicked is dropped, not polled again.
     let item = AssertUnwindSafe(updates.next()).catch_unwind().await;
-    item.unwrap_or_else(|_| Some(Err(Error::new(ErrorKind::Other, "the backend panicked; starting over"))))
+    item.unwrap_or_else(|_| Some(Err(panicked())))
 }

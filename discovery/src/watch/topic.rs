@@ -143,6 +143,15 @@ impl Topic {
         !hopeless
     }
 
+    /// Takes in that there is nobody left to feed it.
+    pub(super) fn end(&self, error: Error) {
+        let mut state = self.state();
+        if state.end.is_none() {
+            state.end = Some(error.clone());
+            let _ = self.watchers.send(Err(error));
+        }
+    }
+
     /// Whether there is more to come: no end was told, and the task that feeds it did not go with its runtime.
     pub(super) fn is_open(&self) -> bool {
         self.state().end.is_none() && self.upstream.get().is_none_or(|task| !task.is_finished())

@@ -9,6 +9,7 @@ mod election;
 mod fence;
 mod group;
 mod group_departures;
+mod group_late;
 mod group_schedules;
 mod lock;
 mod lock_trouble;

@@ -229,3 +229,41 @@ async fn a_write_that_arrives_late_is_made_once() {
     time::sleep(2 * LATE).await;
     filled(&mem, "_locks", 0).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_renewal_without_an_answer_costs_nothing() {
+    let mem = Mem::new();
+    let client = Client::new(&mem);
+    let held = client.lock().acquire().await.unwrap();
+    time::sleep(TTL * 3 / 10).await;
+    client.fault.delay(TTL);
+    time::sleep(TTL / 10).await;
+    client.fault.delay(Duration::ZERO);
+    let lost = time::timeout(10 * TTL, held.fence().lost()).await;
+    assert!(lost.is_err(), "it is renewed in time all the same: {lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_is_taken_back_whatever_goes_wrong_at_first() {
+    for kind in [ErrorKind::Other, ErrorKind::Denied] {
+        let mem = Mem::new();
+        let (client, other) = (Client::new(&mem), Client::new(&mem));
+        // It keeps the lease.
+        let lock = client.lock();
+        let held = lock.acquire().await.unwrap();
+        client.fault.fail_next(1, &Error::new(kind, "this once"));
+        drop(held);
+        drop(within(TTL, "nobody has the lock", other.lock().acquire()).await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_refused_says_so_and_is_done_later() {
+    let mem = Mem::new();
+    let (client, other) = (Client::new(&mem), Client::new(&mem));
+    let lock = client.lock();
+    let held = lock.acquire().await.unwrap();
+    client.fault.fail_next(1, &Error::new(ErrorKind::Denied, "this once"));
+    assert_eq!(held.release().await.unwrap_err().kind(), ErrorKind::Denied);
+    drop(within(TTL, "nobody has the lock", other.lock().acquire()).await.unwrap());
+}

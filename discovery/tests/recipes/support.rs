@@ -192,7 +192,8 @@ impl Calls {
     async fn arrived(&self) {
         let arrival = self.0.lock().unwrap().arrival;
         if let Some(arrival) = arrival {
-            time::sleep_until(arrival + Duration::from_millis(1)).await;
+            // What was stranded has the delay of the line still before it.
+            time::sleep_until(arrival + MOMENT + Duration::from_millis(1)).await;
         }
     }
 

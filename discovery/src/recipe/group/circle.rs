@@ -57,12 +57,17 @@ impl Circle {
     /// Puts a newcomer between the last and the first.
     pub(super) async fn joining(&self, id: &str, label: &str) -> Result<Txn> {
         let record = |buddy: String| Record { label: label.to_owned(), buddy, left: false, settled: None };
+        // An earlier attempt whose reply was lost may arrive at any moment: a member joins once.
+        let txn = Txn::new().absent(&self.record(id)?);
         let Some(circle) = self.read_ends().await? else {
             let alone = Ends { first: id.to_owned(), last: id.to_owned() };
-            let txn = Txn::new().absent(&self.ends()?).put(&self.ends()?, json(&alone));
+            let txn = txn.absent(&self.ends()?).put(&self.ends()?, json(&alone));
             return Ok(txn.put(&self.record(id)?, json(&record(id.to_owned()))));
         };
         let Ends { first, last } = circle.value;
+        if first == id {
+            return Err(Error::new(ErrorKind::Conflict, "this member has joined already"));
+        }
         let Some(mut head) = self.read_record(&first).await? else {
             // Taken out meanwhile, if the circle is another one by now.
             let now = self.read_ends().await?;
@@ -72,8 +77,9 @@ impl Circle {
             });
         };
         id.clone_into(&mut head.value.buddy);
-        let txn = Txn::new().guard(circle.guard).guard(head.guard);
         Ok(txn
+            .guard(circle.guard)
+            .guard(head.guard)
             .put(&self.record(&first)?, json(&head.value))
             .put(&self.record(id)?, json(&record(last)))
             .put(&self.ends()?, json(&Ends { first, last: id.to_owned() })))
@@ -167,9 +173,12 @@ impl Circle {
                         None => Err(lost("this member does not count as alive any more")),
                     };
                 }
-                Err(error) => pace.after(error).await?,
+                Err(error) => {
+                    // One that got no answer may be what is in the way of the next.
+                    seen = (error.kind() == ErrorKind::Conflict).then_some(based_on);
+                    pace.after(error).await?;
+                }
             }
-            seen = Some(based_on);
         }
     }
 

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::circle::{Circle, Record};
 use crate::{
-    ErrorKind, Result,
+    ErrorKind, Outcome, Result,
     kv::{Key, Txn},
+    lease::Standing,
     recipe::{
         fence::{Fence, lost},
         known::{json, parse},
@@ -265,21 +266,40 @@ impl Membership {
     ///
     /// Dropping the future is leaving without a word: the others cover for this member.
     pub async fn leave(self) -> Result<()> {
-        self.go().await.map_err(|error| error.during("leave"))?;
+        let mut standing = self.hold.session().standing();
+        let left = tokio::select! {
+            biased;
+            left = self.go() => left,
+            // Who is out of reach for so long does not count any more, whatever the store says when it is back.
+            _ = standing.wait_for(|standing| matches!(standing, Standing::Ended(_))) => {
+                Err(self.hold.session().why_ended())
+            }
+        };
+        left.map_err(|error| error.during("leave"))?;
         self.hold.forget();
         Ok(())
     }
 
     async fn go(&self) -> Result<()> {
         let mut pace = self.circle.place.pace();
+        let mut in_doubt = false;
         loop {
-            let Some(txn) = self.leaving().await? else { continue };
-            let Err(error) = self.fence.commit(txn).await else { return Ok(()) };
+            let error = match self.leaving().await {
+                Ok(Some(txn)) => match self.fence.commit(txn).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error,
+                },
+                Ok(None) => continue,
+                // What it does not find, an earlier attempt may have taken away.
+                Err(error) if in_doubt => error,
+                Err(error) => return Err(error),
+            };
             // It may have been done all the same, now or by an earlier attempt.
             let record = self.circle.read_record(&self.id).await?;
             if record.is_none_or(|record| record.value.left) {
                 return Ok(());
             }
+            in_doubt |= error.outcome() == Outcome::Unknown;
             pace.after(error).await?;
         }
     }
