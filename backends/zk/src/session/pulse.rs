@@ -1,7 +1,7 @@
 //! Signs of life of the server, which all watches of a session share: one of them asks for all.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Horizon, Session};
+use super::{Horizon, Session, Task};
 use crate::error::Trouble;
 
 /// What a session knows about the life of its server.
@@ -46,7 +46,23 @@ impl Pulse {
 
 impl Session {
     /// A sign of life: the latest, unless that is older than `age`, or one that is asked for.
+    ///
+    /// That is done in a task: whoever waits may be a stream that is not polled for a while, and would else
+    /// keep the turn from all others.
     pub(crate) async fn sign_of_life(
+        self: &Arc<Self>,
+        age: Duration,
+        deadline: Instant,
+        horizon: &Arc<Horizon>,
+    ) -> Result<SignOfLife, Trouble> {
+        let (session, horizon) = (self.clone(), horizon.clone());
+        let asking =
+            Task(tokio::spawn(async move { session.ask_for_sign_of_life(age, deadline, &horizon).await }));
+        // Fails only when the runtime ends.
+        asking.await.unwrap_or(Err(Trouble::Late))
+    }
+
+    async fn ask_for_sign_of_life(
         &self,
         age: Duration,
         deadline: Instant,

@@ -31,7 +31,7 @@ pub(crate) struct Reader {
     layout: Layout,
     main: Arc<Main>,
     watches: WatchSessions,
-    horizon: Horizon,
+    horizon: Arc<Horizon>,
     in_flight: Semaphore,
     /// To tell which entries are bound to a lease of the store. Weak: a watch keeps no lease alive.
     leases: Weak<LeaseSessions>,
@@ -45,7 +45,7 @@ impl Reader {
             layout: config.layout(),
             watches: WatchSessions::new(main.clone()),
             main,
-            horizon: Horizon::default(),
+            horizon: Arc::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             leases,
             config,
@@ -60,7 +60,7 @@ impl Reader {
         &self.layout
     }
 
-    pub(crate) fn horizon(&self) -> &Horizon {
+    pub(crate) fn horizon(&self) -> &Arc<Horizon> {
         &self.horizon
     }
 

@@ -7,7 +7,7 @@ use discovery::{
     kv::{Key, KvUpdate, Range, Txn},
 };
 use discovery_testbed::{Proxy, ZooKeeper};
-use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt, future::join_all};
 use tokio::time::Instant;
 
 use crate::common::*;
@@ -314,4 +314,21 @@ async fn counter(server: &ZooKeeper, name: &str) -> u64 {
 async fn watched(server: &ZooKeeper) -> Vec<String> {
     let watches = server.four_letter_word("wchp").await.unwrap();
     watches.lines().filter(|line| line.starts_with('/')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_watch_that_is_seldom_polled_holds_up_nobody() {
+    let Some(server) = ZooKeeper::start_or_skip().await else { return };
+    let zk = zk_at(&format!("{}/cn?session_timeout=6s", server.connect_string()));
+    let (mut seldom, mut other) = (kv(&zk).watch(&everything(), None), kv(&zk).watch(&everything(), None));
+    seldom.next().await.unwrap().unwrap();
+    other.next().await.unwrap().unwrap();
+    // Its sign of life, and a while, so that one that is asked for from then on needs another one.
+    assert!(matches!(soon("progress", other.next()).await, Some(Ok(KvUpdate::Progress(_)))));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(seldom.next().now_or_never().is_none(), "it asks, and is not polled from now on");
+    for _ in 0..2 {
+        let next = soon("progress", other.next()).await;
+        assert!(matches!(next, Some(Ok(KvUpdate::Progress(_)))), "{next:?}");
+    }
 }
