@@ -5,7 +5,7 @@
 //! Nobody waits for company: what has gathered while earlier batches were under way makes up the next one.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -57,6 +57,7 @@ struct Member {
 struct Sender {
     queues: Arc<Mutex<HashMap<i64, Queue>>>,
     line: Line,
+    is_done: bool,
 }
 
 impl Batches {
@@ -75,7 +76,7 @@ impl Batches {
             is_short
         };
         if is_short_of_senders {
-            let sender = Sender { queues: self.queues.clone(), line: line.clone() };
+            let sender = Sender { queues: self.queues.clone(), line: line.clone(), is_done: false };
             let mut senders = lock(&self.senders);
             while senders.try_join_next().is_some() {}
             senders.spawn(sender.run());
@@ -90,7 +91,7 @@ impl Batches {
 
 impl Sender {
     /// Sends batches until nothing waits.
-    async fn run(self) {
+    async fn run(mut self) {
         while let Some(mut batch) = self.next_batch() {
             let outcome = self.send(&mut batch).await;
             for member in batch {
@@ -129,7 +130,7 @@ impl Sender {
     }
 
     /// What waits, as much as fits; `None` if nothing does, and then this sender no longer counts.
-    fn next_batch(&self) -> Option<Vec<Member>> {
+    fn next_batch(&mut self) -> Option<Vec<Member>> {
         let mut queues = lock(&self.queues);
         let queue = queues.get_mut(&self.line.session.id())?;
         let mut batch = Vec::new();
@@ -150,13 +151,31 @@ impl Sender {
             batch.extend(queue.waiting.pop_front());
         }
         if batch.is_empty() {
-            queue.senders -= 1;
-            if queue.senders == 0 {
-                queues.remove(&self.line.session.id());
-            }
+            // Under the same lock: who comes from now on finds one sender less.
+            self.is_done = true;
+            leave(&mut queues, self.line.session.id());
             return None;
         }
         Some(batch)
+    }
+}
+
+/// One that ends before it is done, with its runtime or by a panic, gives back the right to send.
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !self.is_done {
+            leave(&mut lock(&self.queues), self.line.session.id());
+        }
+    }
+}
+
+/// One sender of a session less. The last one takes the queue along, so that nobody waits in it for ever.
+fn leave(queues: &mut HashMap<i64, Queue>, session: i64) {
+    if let Entry::Occupied(mut queue) = queues.entry(session) {
+        queue.get_mut().senders -= 1;
+        if queue.get().senders == 0 {
+            queue.remove();
+        }
     }
 }
 

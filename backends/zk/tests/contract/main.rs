@@ -10,4 +10,5 @@ mod connection;
 mod entries;
 mod guards;
 mod leases;
+mod runtimes;
 mod watches;

@@ -1,0 +1,40 @@
+//! Handles that are used on several runtimes, of which one ends: what it was to do for all is done by others.
+
+use std::time::Duration;
+
+use discovery::kv::Txn;
+use discovery_testbed::{Proxy, ZooKeeper};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+
+use crate::common::*;
+
+/// A runtime that goes on by itself, with its tasks on one thread.
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+#[test]
+fn creations_go_on_when_runtimes_end_amid_theirs() {
+    let steady = runtime();
+    let Some(server) = steady.block_on(ZooKeeper::start_or_skip()) else { return };
+    let line = steady.block_on(async { Proxy::start(server.address()).unwrap() });
+    let zk = zk_at(&format!("{}/cn?session_timeout=20s&call_timeout=5s", line.address()));
+    let create = async |name: &str| kv(&zk).commit(Txn::new().absent(&key(name)).put(&key(name), "x")).await;
+    steady.block_on(create("first")).unwrap();
+    steady.block_on(line.black_hole());
+    // As many as may send at a time.
+    for n in 0..4 {
+        let passing = runtime();
+        let name = format!("passing/{n}");
+        let given_up = passing.block_on(async { timeout(Duration::from_millis(100), create(&name)).await });
+        given_up.unwrap_err();
+    }
+    steady.block_on(line.pass());
+    steady.block_on(async {
+        eventually("the connection", async || kv(&zk).get(&key("first")).await.is_ok()).await;
+        create("last").await.unwrap();
+    });
+}
