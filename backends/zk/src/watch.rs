@@ -15,6 +15,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
@@ -95,7 +96,7 @@ impl Watch {
             let idle = sleep_until(self.heard + self.reader.config().probe_interval());
             let event = tokio::select! {
                 biased;
-                event = self.watcher.changed() => Some(event),
+                event = changed(&mut self.watcher) => Some(event),
                 () = idle => self.probe().await?,
             };
             let Some(event) = event else {
@@ -116,7 +117,7 @@ impl Watch {
         let sign = self.session.sign_of_life(age, self.patience(), self.reader.horizon()).await;
         let sign = sign.map_err(|trouble| self.session.failed(trouble).not_applied())?;
         self.heard = sign.at;
-        let event = self.watcher.changed().now_or_never();
+        let event = changed(&mut self.watcher).now_or_never();
         if event.is_none() {
             self.reported = self.reported.max(sign.told);
         }
@@ -140,7 +141,7 @@ impl Watch {
             if taken == GATHERED {
                 break;
             }
-            let Some(next) = self.watcher.changed().now_or_never() else { break };
+            let Some(next) = changed(&mut self.watcher).now_or_never() else { break };
             event = next;
         }
         Ok(hints)
@@ -204,4 +205,11 @@ impl Watch {
         tracing::debug!(range = ?self.range, %state, "watch ends");
         Error::new(kind, message).not_applied()
     }
+}
+
+/// The next event. A client that went with its runtime does not tell so, and the watcher panics.
+async fn changed(watcher: &mut zk::PersistentWatcher) -> zk::WatchedEvent {
+    // Nothing is asked of it any more behind a session event, so it does not matter in what state it is.
+    let event = AssertUnwindSafe(watcher.changed()).catch_unwind().await;
+    event.unwrap_or_else(|_| zk::WatchedEvent::new_session(zk::SessionState::Closed))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use discovery::kv::Txn;
 use discovery_testbed::{Proxy, ZooKeeper};
+use futures_util::StreamExt;
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
@@ -36,5 +37,25 @@ fn creations_go_on_when_runtimes_end_amid_theirs() {
     steady.block_on(async {
         eventually("the connection", async || kv(&zk).get(&key("first")).await.is_ok()).await;
         create("last").await.unwrap();
+    });
+}
+
+#[test]
+fn a_watch_whose_session_went_with_its_runtime_ends_with_an_error() {
+    let (steady, passing) = (runtime(), runtime());
+    let Some(server) = steady.block_on(ZooKeeper::start_or_skip()) else { return };
+    let zk = zk(&server.connect_string());
+    passing.block_on(kv(&zk).commit(Txn::new().put(&key("a"), "x"))).unwrap();
+    let mut watch = kv(&zk).watch(&everything(), None);
+    steady.block_on(watch.next()).unwrap().unwrap();
+    drop(passing);
+    steady.block_on(async {
+        let error = soon("the end of the watch", watch.next()).await.unwrap().unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        let watch_again = async || {
+            let first = kv(&zk).watch(&everything(), None).next().await.unwrap();
+            first.is_ok()
+        };
+        eventually("another watch", watch_again).await;
     });
 }
