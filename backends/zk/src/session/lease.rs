@@ -45,6 +45,10 @@ impl LeaseSessions {
 
     /// The session of a lease.
     pub(crate) fn session(&self, id: LeaseId) -> Result<Arc<Session>> {
+        // The watchdog may have gone with its runtime, and what kept the session alive with it.
+        if self.deadline(id).is_some_and(|deadline| deadline <= Instant::now()) {
+            self.forget(id);
+        }
         self.lock().get(&id).map(|lease| lease.session.clone()).ok_or_else(|| lease_lost(id))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use discovery::kv::Txn;
+use discovery::{ErrorKind, kv::Txn};
 use discovery_testbed::{Proxy, ZooKeeper};
 use futures_util::StreamExt;
 use tokio::{
@@ -57,5 +57,20 @@ fn a_watch_whose_session_went_with_its_runtime_ends_with_an_error() {
             first.is_ok()
         };
         eventually("another watch", watch_again).await;
+    });
+}
+
+#[test]
+fn a_lease_that_went_with_its_runtime_is_lost() {
+    let (steady, passing) = (runtime(), runtime());
+    let Some(server) = steady.block_on(ZooKeeper::start_or_skip()) else { return };
+    let zk = zk(&server.connect_string());
+    let grant = passing.block_on(leases(&zk).grant(Duration::from_secs(2))).unwrap();
+    drop(passing);
+    steady.block_on(async {
+        // Its time, from when it was granted at the latest.
+        tokio::time::sleep(grant.ttl).await;
+        let error = leases(&zk).renew(grant.id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error:?}");
     });
 }
