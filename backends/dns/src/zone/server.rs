@@ -76,10 +76,10 @@ impl Server {
     /// long or cannot be believed, or packets seem not to get through.
     pub(super) async fn ask(&self, request: &Message, deadline: Instant) -> Result<Message> {
         let asking = async {
-            let by_udp = async {
-                let _permit = self.permits.acquire().await;
-                self.ask_by_udp(request).await
-            };
+            // One for both ways: if all have one and wait for a second one, they wait for ever.
+            let _permit = self.permits.acquire().await;
+            let by_udp = self.ask_by_udp(request);
+            let by_tcp = || self.exchange(request, |answer| Ok(Some(answer)));
             tokio::pin!(by_udp);
             let by_udp = if let Ok(answer) = time::timeout(SILENCE, &mut by_udp).await {
                 answer
@@ -87,12 +87,12 @@ impl Server {
                 // Whichever comes first; but for a failure of TCP, which says nothing about UDP.
                 tokio::select! {
                     answer = &mut by_udp => answer,
-                    Ok(answer) = self.call(request, deadline) => return Ok(answer),
+                    Ok(answer) = by_tcp() => return Ok(answer),
                 }
             };
             match by_udp {
                 Ok(Some(answer)) => Ok(answer),
-                Ok(None) => self.call(request, deadline).await,
+                Ok(None) => by_tcp().await,
                 Err(fault) => Err(self.error(fault)),
             }
         };
@@ -144,26 +144,35 @@ impl Server {
         &self,
         request: &Message,
         deadline: Instant,
-        mut take: impl FnMut(Message) -> Result<Option<T>>,
+        take: impl FnMut(Message) -> Result<Option<T>>,
     ) -> Result<T> {
         let conversation = async {
             let _permit = self.permits.acquire().await;
-            let mut stream = self.connection().await?;
-            let (bytes, mut verifier) = self.encoded(request).map_err(|fault| self.error(fault))?;
-            send(&mut stream, &bytes).await.map_err(|error| self.error(Fault::Broken(error)))?;
-            loop {
-                let bytes = receive(&mut stream).await.map_err(|error| self.error(Fault::Broken(error)))?;
-                let answer = verified(&bytes, request, verifier.as_mut());
-                if let Some(taken) = take(answer.map_err(|fault| self.error(fault))?)? {
-                    if let Some(verifier) = &verifier {
-                        verifier.finish().map_err(|flaw| self.error(Fault::Disbelieved(flaw)))?;
-                    }
-                    self.keep(stream);
-                    return Ok(taken);
-                }
-            }
+            self.exchange(request, take).await
         };
         time::timeout_at(deadline, conversation).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The same for whoever has a permit, without a deadline.
+    async fn exchange<T>(
+        &self,
+        request: &Message,
+        mut take: impl FnMut(Message) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let mut stream = self.connection().await?;
+        let (bytes, mut verifier) = self.encoded(request).map_err(|fault| self.error(fault))?;
+        send(&mut stream, &bytes).await.map_err(|error| self.error(Fault::Broken(error)))?;
+        loop {
+            let bytes = receive(&mut stream).await.map_err(|error| self.error(Fault::Broken(error)))?;
+            let answer = verified(&bytes, request, verifier.as_mut());
+            if let Some(taken) = take(answer.map_err(|fault| self.error(fault))?)? {
+                if let Some(verifier) = &verifier {
+                    verifier.finish().map_err(|flaw| self.error(Fault::Disbelieved(flaw)))?;
+                }
+                self.keep(stream);
+                return Ok(taken);
+            }
+        }
     }
 
     /// A connection that is good as far as one can see.
@@ -336,4 +345,42 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 fn late() -> Error {
     Error::new(ErrorKind::Timeout, "no answer within the call timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery_testbed::Port;
+    use futures_util::future::join_all;
+    use hickory_proto::rr::{Name, RecordType};
+    use tokio::net::TcpListener;
+
+    use super::{super::message::question, *};
+
+    /// Answers each question on a connection.
+    async fn answer_all(mut stream: TcpStream) {
+        while let Ok(request) = receive(&mut stream).await {
+            let request = Message::from_vec(&request).unwrap();
+            let mut answer = Message::response(request.metadata.id, request.metadata.op_code);
+            answer.add_queries(request.queries);
+            send(&mut stream, &answer.to_vec().unwrap()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn tcp_helps_out_however_many_ask_at_once() {
+        let port = Port::reserve().unwrap();
+        let listener = TcpListener::bind(port.address()).await.unwrap();
+        let _swallows = UdpSocket::bind(port.address()).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer_all(stream));
+            }
+        });
+        let server = Server::new(port.address().to_string(), None);
+        let question = question(&Name::root(), RecordType::SOA);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for answer in join_all((0..2 * CONCURRENCY).map(|_| server.ask(&question, deadline))).await {
+            answer.unwrap();
+        }
+    }
 }
