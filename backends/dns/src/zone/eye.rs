@@ -40,16 +40,16 @@ const REST_MAX: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Eye {
     task: JoinHandle<()>,
-    /// Written by the handle, read by the task when it ends, which comes later.
-    is_closed: Arc<AtomicBool>,
+    /// Set by whichever ends first, the handle or the task.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Eye {
     pub(super) fn open(shared: Arc<Shared>) -> Self {
-        let is_closed = Arc::<AtomicBool>::default();
+        let is_over = Arc::<AtomicBool>::default();
         let watchman = Watchman {
             shared,
-            is_closed: is_closed.clone(),
+            is_over: is_over.clone(),
             listener: None,
             is_deaf: false,
             sweep: None,
@@ -57,25 +57,25 @@ impl Eye {
             let_be: LET_BE,
             spared: None,
         };
-        Self { task: tokio::spawn(watchman.run()), is_closed }
+        Self { task: tokio::spawn(watchman.run()), is_over }
     }
 
     /// Whether it is still there; it goes with the runtime that it was opened on.
     pub(super) fn is_open(&self) -> bool {
-        !self.task.is_finished()
+        !self.is_over.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Eye {
     fn drop(&mut self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.is_over.store(true, Ordering::Release);
         self.task.abort();
     }
 }
 
 struct Watchman {
     shared: Arc<Shared>,
-    is_closed: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
     /// Where NOTIFY comes in.
     listener: Option<Listener>,
     /// Whether it was told that it cannot come in.
@@ -240,7 +240,8 @@ impl Drop for Watchman {
         // Another may listen by now.
         let _ =
             self.shared.replica.notify_port.compare_exchange(port, 0, Ordering::Relaxed, Ordering::Relaxed);
-        if self.is_closed.load(Ordering::Acquire) {
+        // Before the watches are told: who watches again on being told needs another one.
+        if self.is_over.swap(true, Ordering::AcqRel) {
             return;
         }
         // Who still watches, because this ended with its runtime or by a panic, must not wait for ever.

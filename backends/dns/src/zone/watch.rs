@@ -45,14 +45,15 @@ impl Watch {
     /// Continues behind `after` if that can be done without a gap, and else begins with the whole range.
     async fn open(shared: Arc<Shared>, range: Range, after: Option<Revision>) -> Result<(KvUpdate, Self)> {
         let mut pulse = shared.replica.pulse();
-        let eye = shared.eye();
-        // It may be at rest, with nobody to look for.
-        shared.look_now();
         let update = shared.replica.read(shared.deadline(), |mirror| news(mirror, after, &range)).await?;
         let update = shared.with_own_leases(update);
         let reported = revision(&update);
         // Losses that were told while this was waited for are over.
         let losses = pulse.borrow_and_update().losses;
+        // Not before: one that is lost while this waits is lost to it unheard.
+        let eye = shared.eye();
+        // It may be at rest, with nobody to look for.
+        shared.look_now();
         Ok((update, Self { shared, range, pulse, losses, reported, _eye: eye }))
     }
 

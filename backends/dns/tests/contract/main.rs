@@ -10,4 +10,5 @@ mod handles;
 mod leases;
 mod notify;
 mod records;
+mod runtimes;
 mod strangers;
