@@ -52,8 +52,15 @@ struct Member {
     txn: Txn,
     /// What it demands, as of when its caller came: a renewal since then keeps it out, also if its caller has left.
     fences: Vec<Fence>,
-    /// `None` if it has to go on its own.
-    answer: oneshot::Sender<Result<Option<Revision>>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What whoever waits is told.
+enum Answer {
+    /// What became of its batch; `None` if it has to go on its own.
+    Sent(Result<Option<Revision>>),
+    /// That it has a seat and sends by itself.
+    Seat(Seat),
 }
 
 impl Store {
@@ -78,19 +85,24 @@ impl Store {
                 Some(answered)
             }
         };
-        let Some(answered) = answered else {
-            let _turn = Turn(Some(Seat { store: self.clone(), is_taken: true }));
-            return self.send(txn, fences, deadline).await.map(Some);
+        let seat = match answered {
+            None => Seat { store: self.clone(), is_taken: true },
+            Some(answered) => match timeout_at(deadline, answered).await {
+                Ok(Ok(Answer::Seat(seat))) => seat,
+                Ok(Ok(Answer::Sent(outcome))) => return Ok(outcome?.map(Sent::Applied)),
+                Ok(Err(_)) => {
+                    let message = "the store went away meanwhile";
+                    return Err(Error::new(ErrorKind::Closed, message).maybe_applied());
+                }
+                Err(_) => return Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
+            },
         };
-        match timeout_at(deadline, answered).await {
-            Ok(Ok(answer)) => Ok(answer?.map(Sent::Applied)),
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
-        }
+        let _turn = Turn(Some(seat));
+        self.send(txn, fences, deadline).await.map(Some)
     }
 }
 
-/// The right to send; free again when it is dropped.
+/// The right to send. Dropped, it is handed on to somebody who waits, and free again if nobody does.
 struct Seat {
     store: Store,
     is_taken: bool,
@@ -111,7 +123,7 @@ impl Seat {
             };
             for member in batch {
                 // Who no longer waits does not need to know.
-                let _ = member.answer.send(outcome.clone());
+                let _ = member.answer.send(Answer::Sent(outcome.clone()));
             }
         }
     }
@@ -128,10 +140,10 @@ impl Seat {
         batch
     }
 
-    /// Whether anything waits; if nothing does, the seat is free.
+    /// Whether it is taken and anything waits; if nothing does, the seat is free.
     fn is_wanted(&mut self) -> bool {
         let mut queue = lock(&self.store.batches.queue);
-        if queue.waiting.is_empty() {
+        if self.is_taken && queue.waiting.is_empty() {
             self.is_taken = false;
             queue.senders -= 1;
         }
@@ -141,8 +153,15 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.is_taken {
-            lock(&self.store.batches.queue).senders -= 1;
+        while self.is_wanted() {
+            // Not under the lock: whoever gives up at this moment drops a seat as well.
+            let Some(next) = lock(&self.store.batches.queue).waiting.pop_front() else { continue };
+            let seat = Self { store: self.store.clone(), is_taken: true };
+            match next.answer.send(Answer::Seat(seat)) {
+                // Who no longer waits gives it back, and the next one is asked.
+                Err(Answer::Seat(mut seat)) => seat.is_taken = false,
+                _ => return,
+            }
         }
     }
 }
@@ -154,7 +173,6 @@ struct Turn(Option<Seat>);
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(mut seat) = self.0.take() else { return };
-        // Without a runtime, nobody waits any more.
         if seat.is_wanted()
             && let Ok(runtime) = Handle::try_current()
         {
@@ -243,7 +261,7 @@ mod tests {
         format!("a/{n}").parse().unwrap()
     }
 
-    fn member(txn: Txn) -> (Member, oneshot::Receiver<Result<Option<Revision>>>) {
+    fn member(txn: Txn) -> (Member, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         (Member { txn, fences: Vec::new(), answer }, answered)
     }

@@ -8,4 +8,5 @@ mod common;
 mod connection;
 mod entries;
 mod leases;
+mod runtimes;
 mod watches;
