@@ -98,7 +98,10 @@ impl Shared {
         }
         match time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
+            Ok(Err(_)) => {
+                let message = "whoever was to send it ended with its runtime; try again";
+                Err(Error::new(ErrorKind::Unavailable, message).maybe_applied())
+            }
             Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
         }
     }

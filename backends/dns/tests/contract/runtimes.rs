@@ -1,6 +1,11 @@
 //! Handles that are used on several runtimes, of which one ends: what it was to do for all is done by others.
 
-use discovery::kv::{KvUpdate, Txn};
+use std::pin::pin;
+
+use discovery::{
+    Outcome,
+    kv::{KvUpdate, Txn},
+};
 use discovery_testbed::Proxy;
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::{Builder, Runtime};
@@ -40,4 +45,23 @@ fn a_watch_that_is_opened_while_the_eye_closes_hears_of_changes() {
             }
         }
     });
+}
+
+#[test]
+fn who_waits_behind_the_writer_of_an_ending_runtime_may_try_again() {
+    let (steady, passing) = (runtime(), runtime());
+    let Some(server) = steady.block_on(bind()) else { return };
+    let line = steady.block_on(async { Proxy::start(server.address()).unwrap() });
+    let zone = zone(config_at(&server, line.address()));
+    let write = async |name: &str| kv(&zone).commit(Txn::new().put(&key(name), "1")).await;
+    steady.block_on(write("a")).unwrap();
+    steady.block_on(line.black_hole());
+    let (mut first, mut waiting) = (pin!(write("b")), pin!(write("c")));
+    passing.block_on(async { assert!(first.as_mut().now_or_never().is_none()) });
+    steady.block_on(async { assert!(waiting.as_mut().now_or_never().is_none()) });
+    drop(passing);
+    let error = steady.block_on(async { soon("an answer", waiting).await }).unwrap_err();
+    assert!(error.is_transient() && error.outcome() == Outcome::Unknown, "{error:?}");
+    steady.block_on(line.pass());
+    steady.block_on(async { soon("a write", write("d")).await }).unwrap();
 }

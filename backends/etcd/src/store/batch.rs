@@ -91,8 +91,8 @@ impl Store {
                 Ok(Ok(Answer::Seat(seat))) => seat,
                 Ok(Ok(Answer::Sent(outcome))) => return Ok(outcome?.map(Sent::Applied)),
                 Ok(Err(_)) => {
-                    let message = "the store went away meanwhile";
-                    return Err(Error::new(ErrorKind::Closed, message).maybe_applied());
+                    let message = "whoever was to send it ended with its runtime; try again";
+                    return Err(Error::new(ErrorKind::Unavailable, message).maybe_applied());
                 }
                 Err(_) => return Err(Error::new(ErrorKind::Timeout, "no answer within the call timeout")),
             },

@@ -1,6 +1,6 @@
 //! Handles that are used on several runtimes, of which one ends: what it was to do for all is done by others.
 
-use discovery::{Result, Revision, kv::Txn};
+use discovery::{Outcome, Result, Revision, kv::Txn};
 use discovery_etcd::Etcd;
 use discovery_testbed::{Etcd as Server, Proxy};
 use futures_util::{
@@ -54,4 +54,26 @@ fn who_waits_is_served_when_those_under_way_end_with_their_runtime() {
         }
         drop(passing);
     });
+}
+
+#[test]
+fn who_waits_for_a_batch_that_an_ending_runtime_sends_may_try_again() {
+    let (steady, passing) = (runtime(), Builder::new_current_thread().enable_all().build().unwrap());
+    let Some(server) = steady.block_on(Server::start_or_skip()) else { return };
+    let line = steady.block_on(async { Proxy::start(server.address()).unwrap() });
+    let etcd = etcd(&line.address().to_string());
+    steady.block_on(create(&etcd, "first")).unwrap();
+    steady.block_on(line.black_hole());
+    let mut under_way = join_all((0..4).map(|n| create(&etcd, &format!("under-way/{n}"))));
+    passing.block_on(async { assert!((&mut under_way).now_or_never().is_none()) });
+    let mut waiting = create(&etcd, "waiting");
+    steady.block_on(async { assert!((&mut waiting).now_or_never().is_none()) });
+    passing.block_on(async {
+        // Given up here, they leave what waits to a task here.
+        drop(under_way);
+        tokio::task::yield_now().await;
+    });
+    drop(passing);
+    let error = steady.block_on(async { soon("an answer", waiting).await }).unwrap_err();
+    assert!(error.is_transient() && error.outcome() == Outcome::Unknown, "{error:?}");
 }

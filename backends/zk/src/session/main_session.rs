@@ -93,7 +93,8 @@ impl Main {
         }));
         let opened = async {
             task.await.unwrap_or_else(|error| {
-                Err(Error::new(ErrorKind::Other, "the attempt to connect was stopped").with_source(error))
+                let stopped = Error::new(ErrorKind::Unavailable, "the attempt to connect was stopped");
+                Err(stopped.not_applied().with_source(error))
             })
         };
         opened.boxed().shared()

@@ -83,7 +83,10 @@ impl Batches {
         }
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store went away meanwhile").maybe_applied()),
+            Ok(Err(_)) => {
+                let message = "whoever was to send it ended with its runtime; try again";
+                Err(Error::new(ErrorKind::Unavailable, message).maybe_applied())
+            }
             Err(_) => Err(line.session.failed(Trouble::Late)),
         }
     }
