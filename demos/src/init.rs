@@ -61,9 +61,13 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
 
 /// Reaps all that have ended; returns how the program did, if it is among them.
 fn reap(program: Pid) -> io::Result<Option<WaitStatus>> {
-    while let Some((pid, status)) = wait(WaitOptions::NOHANG)? {
-        if pid == program {
+    while let Some((pid, status)) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED)? {
+        if pid == program && !status.stopped() {
             return Ok(Some(status));
+        }
+        // By Ctrl-Z, say. There is no shell that it could be continued from.
+        if pid == program {
+            kill_process(program, rustix::process::Signal::CONT)?;
         }
     }
     Ok(None)

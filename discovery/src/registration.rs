@@ -22,6 +22,9 @@ use crate::{
 const TTL: Duration = Duration::from_secs(10);
 
 /// Registers an instance; await it, or [`start`](Register::start) it.
+///
+/// Dropping the future that is awaited gives the registration up: what of it was on its way is taken back, or stays if it is
+/// [permanent](Register::permanent).
 #[derive(Debug)]
 #[must_use = "nothing is registered until the builder is awaited or `start` is called"]
 pub struct Register<'a> {

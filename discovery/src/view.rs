@@ -287,6 +287,7 @@ impl<'a> ViewBuilder<'a> {
             bell,
             held: BTreeSet::new(),
             release: None,
+            is_over: false,
         };
         let task = tokio::spawn(follower.run(watch)).abort_handle();
         View { shared: Arc::new(Shared { scope: self.scope, state, task }), changes }
@@ -324,6 +325,8 @@ struct Follower {
     held: BTreeSet<InstanceKey>,
     /// When the guard gives up what it holds.
     release: Option<Instant>,
+    /// Whether the reason is told for which nothing will ever change any more.
+    is_over: bool,
 }
 
 impl Follower {
@@ -347,7 +350,10 @@ impl Follower {
                 () = expire => self.publish(|_, _| {}),
                 event = watch.next() => match event {
                     Some(Ok(event)) => self.take(&event, &watch),
-                    Some(Err(error)) => return self.publish(|_, freshness| freshness.turn(false, Some(error))),
+                    Some(Err(error)) => {
+                        self.is_over = true;
+                        return self.publish(|_, freshness| freshness.turn(false, Some(error)));
+                    }
                     None => return,
                 },
                 () = release => self.release_held(),
@@ -451,7 +457,7 @@ impl Follower {
 /// Goes with the last view; or with its runtime, and then whoever still has a view must not take it for live.
 impl Drop for Follower {
     fn drop(&mut self) {
-        if self.state.load().freshness.live {
+        if !self.is_over {
             let gone = Error::new(ErrorKind::Closed, "the view is gone with its runtime");
             self.publish(|_, freshness| freshness.turn(false, Some(gone)));
         }

@@ -443,6 +443,25 @@ async fn what_is_permanent_is_written_though_its_handle_is_gone() {
     assert_eq!(weights, [instance(1).weight(), 7]);
 }
 
+/// Else it would be in the way of the next attempt, under an owner that nobody is.
+#[tokio::test(start_paused = true)]
+async fn what_is_permanent_is_given_up_by_whoever_stops_waiting_for_it() {
+    let fault = Fault::new();
+    let discovery = Discovery::new(Mem::new()).layer(fault.clone());
+    let other = discovery.register(instance(2)).permanent().await.unwrap();
+    fault.partition();
+    for _ in 0..5 {
+        let attempt = time::timeout(TTL, discovery.register(instance(1)).permanent()).await;
+        assert!(attempt.is_err(), "{attempt:?}");
+    }
+    fault.heal();
+    time::sleep(10 * TTL).await;
+    assert_eq!(ids(&discovery).await, ["2"]);
+    let registered = time::timeout(TTL, discovery.register(instance(1)).permanent()).await;
+    registered.expect("nobody is in the way").unwrap().detach();
+    other.detach();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_hangs_holds_a_departure_up_for_no_longer_than_the_lease() {
     let fault = Fault::new();

@@ -134,12 +134,11 @@ impl Desk {
     ///
     /// What is sent just as it dies may lie in the channel for as long as somebody can send, and we can: so its death is
     /// waited for as well.
-    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+    async fn answer<T>(&self, mut answer: oneshot::Receiver<T>) -> Option<T> {
         tokio::select! {
-            // In this order: its last answer counts.
-            biased;
-            answer = answer => answer.ok(),
-            () = self.errands.closed() => None,
+            answer = &mut answer => answer.ok(),
+            // Its last answer counts.
+            () = self.errands.closed() => answer.try_recv().ok(),
         }
     }
 

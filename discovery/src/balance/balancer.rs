@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -50,6 +50,8 @@ pub struct Balancer {
 pub(super) struct Shared {
     /// All that a pick looks at, of one moment. Written by the task only.
     state: ArcSwap<State>,
+    /// Why the view has ended, if it has. Written by the task only.
+    pub(super) end: OnceLock<Error>,
     /// Seeds draws, if they are to be the same in every run.
     seeds: Option<AtomicU64>,
 }
@@ -112,7 +114,7 @@ impl Balancer {
     ///
     /// # Errors
     ///
-    /// [`Closed`](ErrorKind::Closed) if the task is gone with its runtime.
+    /// Why the view has ended; [`Closed`](ErrorKind::Closed) if the task is gone with its runtime.
     ///
     /// # Cancel safety
     ///
@@ -121,7 +123,7 @@ impl Balancer {
         let mut bell = self.bell.clone();
         let gone = |_| {
             let gone = || Error::new(ErrorKind::Closed, "the balancer is gone with its runtime");
-            self.read(|_, freshness| freshness.cause().cloned()).unwrap_or_else(gone)
+            self.shared.end.get().cloned().unwrap_or_else(gone)
         };
         bell.wait_for(|()| self.shared.state.load().size() > 0).await.map_err(gone)?;
         Ok(())
@@ -275,6 +277,7 @@ impl BalancerBuilder {
         let mut follower = Follower::new(view.clone(), &*self.policy, self.filter, self.ejection);
         let shared = Arc::new(Shared {
             state: ArcSwap::from_pointee(follower.catch_up()),
+            end: OnceLock::new(),
             seeds: self.seed.map(AtomicU64::new),
         });
         let (ring, bell) = watch::channel(());

@@ -56,7 +56,7 @@ impl Follower {
 
     /// Follows the view for as long as the balancer lives.
     pub(super) async fn run(mut self, shared: Arc<Shared>, bell: watch::Sender<()>) {
-        // Until the view has ended: whoever waits for somebody to come is told that nobody will.
+        // Until the view has ended: then whoever waits for somebody to come is told that nobody will.
         let mut bell = Some(bell);
         loop {
             let due = self.ejections.due();
@@ -67,15 +67,18 @@ impl Follower {
                 }
             };
             tokio::select! {
-                changed = self.view.changed(), if bell.is_some() => if changed.is_err() {
-                    bell = None;
+                changed = self.view.changed(), if bell.is_some() => if let Err(error) = changed {
+                    let _ = shared.end.set(error);
                 },
                 Some(failed) = self.inbox.recv() => self.eject(&failed),
                 () = release => self.release(),
             }
             shared.publish(self.catch_up());
-            if let Some(bell) = &bell {
-                bell.send_replace(());
+            // Behind that: who is woken looks at it.
+            match &bell {
+                Some(_) if shared.end.get().is_some() => bell = None,
+                Some(bell) => bell.send_replace(()),
+                None => {}
             }
         }
     }

@@ -188,8 +188,8 @@ impl Keeper {
             Command::Forget { id } => {
                 self.left_behind = true;
                 match self.slots.get_mut(&id) {
-                    // What is to outlive us must be there first.
-                    Some(slot) if self.lease.is_none() => slot.forget(),
+                    // What is to outlive us must be there first; unless whoever wanted it gave up waiting for that.
+                    Some(slot) if self.lease.is_none() && !slot.is_on_probation() => slot.forget(),
                     _ => return self.finish(id, None),
                 }
                 id
@@ -209,8 +209,7 @@ impl Keeper {
         let tenure = self.tenure();
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let backend = self.backend.clone();
-        // A backend that hangs keeps nobody for longer than the lease.
-        let limit = self.lease.as_ref().map_or(FAREWELL, |lease| lease.ttl);
+        let limit = self.lease.as_ref().map(|lease| lease.ttl);
         match slot.step(&tenure) {
             Step::Rest => slot.report(&tenure),
             Step::Wait(until) => {
@@ -584,7 +583,9 @@ pub(super) async fn unpanicked<T>(answer: impl Future<Output = Result<T>>) -> Re
     answer.unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the backend panicked; trying again")))
 }
 
-async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
+/// A backend that hangs keeps nobody for longer than the lease, if there is one.
+async fn in_time<T>(limit: Option<Duration>, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(limit) = limit else { return unpanicked(answer).await };
     let late = |_| Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")));
     time::timeout(limit, unpanicked(answer)).await.unwrap_or_else(late)
 }

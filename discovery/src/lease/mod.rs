@@ -137,12 +137,11 @@ impl Keeper {
 ///
 /// What is sent just as the task ends may lie in the channel for as long as somebody can send, and whoever waits for the
 /// answer can: so the end of the task is waited for as well.
-async fn answer<O, T>(orders: &mpsc::UnboundedSender<O>, answer: oneshot::Receiver<T>) -> Option<T> {
+async fn answer<O, T>(orders: &mpsc::UnboundedSender<O>, mut answer: oneshot::Receiver<T>) -> Option<T> {
     tokio::select! {
-        // In this order: its last answer counts.
-        biased;
-        answer = answer => answer.ok(),
-        () = orders.closed() => None,
+        answer = &mut answer => answer.ok(),
+        // Its last answer counts.
+        () = orders.closed() => answer.try_recv().ok(),
     }
 }
 

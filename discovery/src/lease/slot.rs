@@ -331,7 +331,7 @@ impl Slot {
     }
 
     /// Whether somebody waits for the very first write, and takes a refusal for an answer.
-    fn is_on_probation(&self) -> bool {
+    pub(super) fn is_on_probation(&self) -> bool {
         self.written.is_none() && self.acks.first().is_some_and(|(version, _)| *version == 0)
     }
 

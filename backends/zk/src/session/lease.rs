@@ -1,7 +1,7 @@
 //! Leases: sessions of their own, which end when nobody renews them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -45,11 +45,14 @@ impl LeaseSessions {
 
     /// The session of a lease.
     pub(crate) fn session(&self, id: LeaseId) -> Result<Arc<Session>> {
+        let mut leases = self.lock();
         // The watchdog may have gone with its runtime, and what kept the session alive with it.
-        if self.deadline(id).is_some_and(|deadline| deadline <= Instant::now()) {
-            self.forget(id);
+        if let Entry::Occupied(lease) = leases.entry(id)
+            && lease.get().deadline <= Instant::now()
+        {
+            lease.remove().session.end();
         }
-        self.lock().get(&id).map(|lease| lease.session.clone()).ok_or_else(|| lease_lost(id))
+        leases.get(&id).map(|lease| lease.session.clone()).ok_or_else(|| lease_lost(id))
     }
 
     /// Whether a lease is one of ours.
