@@ -11,10 +11,10 @@ use std::{
 use anyhow::Context;
 use futures_util::future::select_all;
 use rustix::{
-    process::{Pid, WaitOptions, WaitStatus, kill_process, wait},
+    process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait},
     termios::tcsetpgrp,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::shutdown;
 
@@ -30,7 +30,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let mut ends = signal(SignalKind::child())?;
     let mut words = shutdown::kinds()
         .map(|kind| Ok((kind, signal(kind)?)))
-        .collect::<io::Result<Vec<(SignalKind, Signal)>>>()?;
+        .collect::<io::Result<Vec<(SignalKind, unix::Signal)>>>()?;
     let mut program = Command::new(env::current_exe()?);
     // A group of its own: else what is typed would reach it twice, from the terminal and from us.
     program.args(env::args_os().skip(1)).process_group(0);
@@ -38,7 +38,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let program = Pid::from_raw(program.id().cast_signed()).context("a process without a number")?;
     // If there is a terminal, it is the program's, which may have asked for it before.
     if tcsetpgrp(io::stdin(), program).is_ok() {
-        kill_process(program, rustix::process::Signal::CONT)?;
+        kill_process(program, Signal::CONT)?;
     }
     loop {
         if let Some(status) = reap(program)? {
@@ -52,7 +52,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
         }));
         tokio::select! {
             _ = ends.recv() => {}
-            (kind, ..) = told => if let Some(told) = rustix::process::Signal::from_named_raw(kind.as_raw_value()) {
+            (kind, ..) = told => if let Some(told) = Signal::from_named_raw(kind.as_raw_value()) {
                 kill_process(program, told)?;
             },
         }
@@ -65,9 +65,9 @@ fn reap(program: Pid) -> io::Result<Option<WaitStatus>> {
         if pid == program && !status.stopped() {
             return Ok(Some(status));
         }
-        // By Ctrl-Z, say. There is no shell that it could be continued from.
-        if pid == program {
-            kill_process(program, rustix::process::Signal::CONT)?;
+        // By Ctrl-Z, and there is no shell that it could be continued from. `kill -STOP` is meant.
+        if pid == program && status.stopping_signal() != Some(Signal::STOP.as_raw()) {
+            kill_process(program, Signal::CONT)?;
         }
     }
     Ok(None)

@@ -535,6 +535,8 @@ async fn process_1_reaps_strays_and_passes_on_what_it_is_told() {
     eventually("none is left but the server itself", async || children(first).len() == 1).await;
     let [server_itself] = children(first)[..] else { panic!("it has just been alone") };
     let target = child(server_itself);
+    // As Ctrl-Z does, behind which nobody could say that it is to go on.
+    signal(server_itself, Signal::TSTP);
     signal(first, Signal::TERM);
     assert!(server.ended().await.success(), "{}", server.log());
     assert!(server.log().contains("leaving in order") && !lives(target), "{}", server.log());
