@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 /// Exponential back-off with jitter: how the machines of this crate pace their attempts.
 ///
@@ -76,6 +76,14 @@ impl Attempts {
         let delay = self.delays.next().unwrap_or(self.policy.cap);
         self.resumed = now + delay;
         delay
+    }
+}
+
+/// Waits until a moment; for ever if there is none.
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     Change, Error, ErrorKind, Event, Instance, InstanceKey, Result, Revision, Scope, Snapshot,
+    backoff::sleep_until,
     watch::{Hub, Pulse, Watch},
 };
 
@@ -332,22 +333,10 @@ struct Follower {
 impl Follower {
     async fn run(mut self, mut watch: Watch) {
         loop {
-            let release = async {
-                match self.release {
-                    Some(deadline) => time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let verdict = self.expiry();
-            let expire = async {
-                match verdict {
-                    Some(deadline) => time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let (release, expiry) = (self.release, self.expiry());
             tokio::select! {
                 // Nothing has changed but the verdict, which whoever waits for it has to be told.
-                () = expire => self.publish(|_, _| {}),
+                () = sleep_until(expiry) => self.publish(|_, _| {}),
                 event = watch.next() => match event {
                     Some(Ok(event)) => self.take(&event, &watch),
                     Some(Err(error)) => {
@@ -356,7 +345,7 @@ impl Follower {
                     }
                     None => return,
                 },
-                () = release => self.release_held(),
+                () = sleep_until(release) => self.release_held(),
             }
         }
     }

@@ -5,8 +5,8 @@
 //! missed is told; unless that is compacted, or the cluster has another [history](crate::connection): then the range is
 //! read again.
 //!
-//! Where something may have happened since, the server is asked for one revision more than is wanted: servers before 3.4.33
-//! and 3.5.15 forget a deletion that is compacted at its own revision (etcd-io/etcd#18089), and later ones still may at
+//! Where something may have happened since, the server is asked for one revision more than is wanted: servers before 3.5.16,
+//! and 3.4.23, forget a deletion that is compacted at its own revision (etcd-io/etcd#18089), and later ones still may at
 //! that moment (etcd-io/etcd#19179); a watch that begins there misses it and is not told. One that begins a revision
 //! earlier is told that this is compacted.
 //!

@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, watch},
-    time,
-};
+use tokio::sync::{mpsc, watch};
 
 use super::{
     Candidate, Ejection, Policy, Table,
@@ -13,7 +10,7 @@ use super::{
     candidate::Reports,
     ejection::Ejections,
 };
-use crate::{Change, Instance, InstanceKey, Snapshot, Status, View};
+use crate::{Change, Instance, InstanceKey, Snapshot, Status, View, backoff::sleep_until};
 
 /// Everything there is to know of the candidates. What picks need of it is published as a [`State`].
 pub(super) struct Follower {
@@ -60,18 +57,12 @@ impl Follower {
         let mut bell = Some(bell);
         loop {
             let due = self.ejections.due();
-            let release = async {
-                match due {
-                    Some(due) => time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 changed = self.view.changed(), if bell.is_some() => if let Err(error) = changed {
                     let _ = shared.end.set(error);
                 },
                 Some(failed) = self.inbox.recv() => self.eject(&failed),
-                () = release => self.release(),
+                () = sleep_until(due) => self.release(),
             }
             shared.publish(self.catch_up());
             // Behind that: who is woken looks at it.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Backend, Error, ErrorKind, Grant, LeaseId, Result, Revision,
-    backoff::{Attempts, Backoff},
+    backoff::{Attempts, Backoff, sleep_until},
 };
 
 /// How long to go on taking entries back after the last handle was dropped, where no ttl sets the limit.
@@ -588,13 +588,6 @@ async fn in_time<T>(limit: Option<Duration>, answer: impl Future<Output = Result
     let Some(limit) = limit else { return unpanicked(answer).await };
     let late = |_| Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")));
     time::timeout(limit, unpanicked(answer)).await.unwrap_or_else(late)
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 pub(super) fn no_facet() -> Error {

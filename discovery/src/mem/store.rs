@@ -11,14 +11,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::{
-    sync::Notify,
-    time::{self, Instant},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{bells::Bells, history::History};
 use crate::{
     Error, ErrorKind, Grant, LeaseId, Leases, Result, Revision,
+    backoff::sleep_until,
     kv::{Entry, Guard, Key, Kv, KvChange, KvUpdate, KvUpdates, Op, Range, Scan, Txn},
 };
 
@@ -285,15 +283,9 @@ impl Watcher {
                 }
                 state.next_due(&self.range)
             };
-            let due = async {
-                match due {
-                    Some(deadline) => time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = self.bell.notified() => {}
-                () = due => {}
+                () = sleep_until(due) => {}
             }
         }
     }

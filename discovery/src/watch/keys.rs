@@ -3,13 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{self, Instant};
 
+use super::unpanicked;
 use crate::{
     Backend, Error, ErrorKind, Result, Revision,
     backoff::{Attempts, Backoff},
@@ -96,13 +95,10 @@ impl KeyView {
                         time::sleep_until(pause).await;
                     }
                     let kv = self.backend.kv().ok_or_else(|| self.backend.info().lacks("kv"))?;
-                    let opened = catch_unwind(AssertUnwindSafe(|| kv.watch(&self.range, self.revision)));
-                    none.insert(opened.unwrap_or_else(|_| stream::once(async { Err(panicked()) }).boxed()))
+                    none.insert(unpanicked::open(|| kv.watch(&self.range, self.revision)))
                 }
             };
-            // A backend that panics is one that fails. What has panicked is dropped, not polled again.
-            let item = AssertUnwindSafe(updates.next()).catch_unwind().await;
-            let error = match item.unwrap_or_else(|_| Some(Err(panicked()))) {
+            let error = match unpanicked::next(updates).await {
                 Some(Ok(update)) => {
                     let is_first = self.revision.is_none();
                     let changes = self.take(update);
@@ -162,10 +158,6 @@ impl KeyView {
         }));
         changes
     }
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Other, "the backend panicked; starting over")
 }
 
 impl fmt::Debug for KeyView {

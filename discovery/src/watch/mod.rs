@@ -7,6 +7,7 @@ mod hub;
 mod keys;
 mod resume;
 mod topic;
+mod unpanicked;
 
 use std::{
     collections::VecDeque,

@@ -1,15 +1,13 @@
 //! Opens a backend's watch, again and again.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{self, Instant};
 
-use super::topic::Topic;
+use super::{topic::Topic, unpanicked};
 use crate::{
     Backend, Change, Error, ErrorKind, Result, Revision, Scope, Update, Updates, backoff::Backoff,
     lease::Keepers,
@@ -59,7 +57,7 @@ impl Resume {
                     None => break Error::new(ErrorKind::Unavailable, "the watch ended without a word"),
                 }
                 drop(topic);
-                item = next(&mut updates).await;
+                item = unpanicked::next(&mut updates).await;
             };
             ended = Instant::now();
             // Release what the old watch holds on the server before the new one asks for the same.
@@ -88,7 +86,7 @@ impl Resume {
     async fn open(&self, after: Option<Revision>, ended: Instant) -> (Option<Result<Update>>, Updates) {
         let asked = Instant::now();
         let mut updates = self.watch(after);
-        let first = next(&mut updates).await;
+        let first = unpanicked::next(&mut updates).await;
         let is_removal = |change: &Change| matches!(change, Change::Remove(_));
         let too_late = match &first {
             _ if after.is_none() => None,
@@ -101,15 +99,13 @@ impl Resume {
         {
             drop(updates);
             updates = self.watch(None);
-            return (next(&mut updates).await, updates);
+            return (unpanicked::next(&mut updates).await, updates);
         }
         (first, updates)
     }
 
-    /// The backend's watch; one that cannot even be asked for fails.
     fn watch(&self, after: Option<Revision>) -> Updates {
-        let opened = catch_unwind(AssertUnwindSafe(|| self.backend.watch(&self.scope, after)));
-        opened.unwrap_or_else(|_| stream::once(async { Err(panicked()) }).boxed())
+        unpanicked::open(|| self.backend.watch(&self.scope, after))
     }
 }
 
@@ -120,16 +116,4 @@ impl Drop for Resume {
             topic.end(Error::new(ErrorKind::Closed, "the watch is gone with its runtime"));
         }
     }
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Other, "the backend panicked; starting over")
-}
-
-/// The next item. A backend that panics is one that fails: else this task would end, and leave everybody in the belief
-/// that nothing happens.
-async fn next(updates: &mut Updates) -> Option<Result<Update>> {
-    // What has panicked is dropped, not polled again.
-    let item = AssertUnwindSafe(updates.next()).catch_unwind().await;
-    item.unwrap_or_else(|_| Some(Err(panicked())))
 }

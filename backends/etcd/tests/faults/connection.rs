@@ -115,7 +115,7 @@ async fn what_was_compacted_during_an_outage_is_read_again() {
     cleared(stage, &[server]).await;
 }
 
-/// Servers before 3.4.33 and 3.5.15 forget a deletion that is compacted at its own revision, and do not say so.
+/// Servers before 3.5.16, and 3.4.23, forget a deletion that is compacted at its own revision, and do not say so.
 #[tokio::test]
 async fn a_deletion_that_is_compacted_at_once_is_not_missed() {
     let Some((server, proxy, mut stage)) = stage::behind_a_line(STEADY).await else { return };
